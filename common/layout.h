@@ -1,0 +1,14 @@
+/*
+ * layout.h - sizes of blocks in memory that both the plan and the kernels must know.
+ */
+#ifndef FLOTILLA_COMMON_LAYOUT_H
+#define FLOTILLA_COMMON_LAYOUT_H
+
+enum {
+    PANEL_ROWS = 64,      /* rows of a packed weight panel (worker/kernels/matmul.h) */
+    KV_BLOCK = 64,        /* positions of a KV-cache block (worker/kernels/attention.h) */
+    LM_HEAD_GRAIN = 1024, /* rows of the LM head whose exponentials are summed together */
+    STEP_ROWS_MAX = 512,  /* token rows of one step over all sequences */
+};
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * model_config.h - config.json of a Qwen3-Omni checkpoint as one struct.
+ *
+ * Reads the Instruct, Thinking and Captioner variants, in the published spelling (rope_theta beside
+ * rope_scaling) and in that of newer libraries (rope_parameters). Every number is checked against
+ * what the model can be; a field that this program would have to ignore to go on (an activation it
+ * does not know, biases, a sliding window) stops the start. Source: shared spec, section 1;
+ * configuration_qwen3_omni_moe.py.
+ */
+#ifndef FLOTILLA_COMMON_MODEL_CONFIG_H
+#define FLOTILLA_COMMON_MODEL_CONFIG_H
+
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { MODEL_LAYERS_MAX = 512, MODEL_EXPERTS_MAX = 4096, MODEL_DEEPSTACK_MAX = 16, MODEL_SPEAKERS_MAX = 64 };
+
+typedef enum model_variant { MODEL_INSTRUCT, MODEL_THINKING, MODEL_CAPTIONER } model_variant;
+
+typedef struct text_config {
+    int32_t vocab_size;
+    int32_t hidden_size; /* H */
+    int32_t n_layers;
+    int32_t n_heads;    /* query heads */
+    int32_t n_kv_heads; /* divides n_heads */
+    int32_t head_dim;   /* even; n_heads * head_dim need not be H */
+    int32_t n_experts;  /* 0: every layer dense */
+    int32_t n_experts_per_token;
+    int32_t expert_size;  /* moe_intermediate_size */
+    int32_t dense_size;   /* intermediate_size, for the dense layers */
+    bool layer_is_sparse[MODEL_LAYERS_MAX]; /* from mlp_only_layers and decoder_sparse_step */
+    bool norm_topk_prob;
+    bool tie_word_embeddings; /* lm_head is embed_tokens */
+    float rms_norm_eps;
+    double rope_theta;
+    int32_t mrope_section[3]; /* T, H, W; of head_dim / 2 frequencies */
+    int32_t max_position_embeddings; /* what the model was made for; not used in the arithmetic */
+} text_config;
+
+typedef struct audio_config {
+    int32_t n_mel_bins, d_model, n_layers, n_heads, ffn_dim, max_source_positions;
+    int32_t n_window, n_window_infer, downsample_hidden_size, output_dim;
+} audio_config;
+
+typedef struct vision_config {
+    int32_t depth, hidden_size, n_heads, intermediate_size, in_channels, patch_size;
+    int32_t temporal_patch_size, spatial_merge_size, out_hidden_size, n_position_embeddings;
+    int32_t n_deepstack;
+    int32_t deepstack_layers[MODEL_DEEPSTACK_MAX]; /* blocks whose outputs go to thinker layers 0.. */
+} vision_config;
+
+typedef struct model_tokens { /* ids; -1 where the file has none */
+    int32_t im_start, im_end, system, user, assistant;
+    int32_t audio, image, video, audio_start, audio_end, vision_start, vision_end;
+    int32_t tts_pad, tts_bos, tts_eos;
+} model_tokens;
+
+typedef struct speaker {
+    char name[64];
+    int32_t id;
+} speaker;
+
+typedef struct model_config {
+    char architecture[96]; /* "Qwen3OmniMoeForConditionalGeneration" */
+    model_variant variant;
+    text_config text;
+    bool has_audio, has_vision, has_talker, has_code2wav;
+    audio_config audio;   /* where has_audio */
+    vision_config vision; /* where has_vision */
+    double position_id_per_seconds;
+    model_tokens tokens;
+    int32_t n_speakers;
+    speaker speakers[MODEL_SPEAKERS_MAX];
+} model_config;
+
+/* Reads FOLDER/config.json. FLO_USAGE: no such folder, no config.json, not a Qwen3-Omni checkpoint.
+ * FLO_FAIL: it is one, but a value cannot be (the sentence names the field and the value). */
+flo_code model_config_read(model_config *c, const char *folder, flo_err *err);
+
+/* The same from the text of a file; name leads the sentence. For tests and fuzzers. */
+flo_code model_config_parse(model_config *c, const char *json, const char *name, flo_err *err);
+
+const char *model_variant_name(model_variant v); /* "instruct", "thinking", "captioner" */
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * kernels.h - the table of kernels, chosen once at start for this CPU.
+ *
+ * kernels_init starts from the plain C definitions and lets each instruction set that the CPU has
+ * improve on them; FLOTILLA_ISA=ref|avx2|avx512 caps the ladder. All variants of a kernel give the
+ * same bits (each header states the order of its sums), so a mixed cluster computes what one machine
+ * computes.
+ */
+#ifndef FLOTILLA_WORKER_KERNELS_KERNELS_H
+#define FLOTILLA_WORKER_KERNELS_KERNELS_H
+
+#include "common/error.h"
+#include "worker/kernels/attention.h"
+#include "worker/kernels/matmul.h"
+#include "worker/kernels/vector.h"
+
+typedef struct kernel_table {
+    const char *isa; /* "ref", "avx2", "avx512" */
+    matmul_bf16_fn *matmul_bf16;
+    rms_norm_fn *rms_norm;
+    silu_mul_fn *silu_mul;
+    softmax_fn *softmax;
+    axpy_fn *axpy;
+    attend_block_fn *attend_block;
+} kernel_table;
+
+/* FLO_USAGE on an unknown or unavailable FLOTILLA_ISA. */
+flo_code kernels_init(flo_err *err);
+const kernel_table *kernels(void);
+
+#endif
