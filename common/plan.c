@@ -1,0 +1,735 @@
+/*
+ * plan.c - cut the layers into stages and each stage over its workers, so that the slowest stage is
+ * as fast as memory allows.
+ *
+ * A stage of given layers has one price: its home reads attention and router, then all its workers
+ * read their experts side by side, then (last stage) their rows of the LM head. The price grows
+ * with the range of layers, so the best cut is a small dynamic programme over (stage, end of
+ * range); a second one takes, among the cuts that are as fast, the most even one. What remains is
+ * one-dimensional and monotone, and bisected around the first: how many KV tokens fit, and by how
+ * much a plan that does not fit misses. Costs about L^2 log S stage prices for each of some dozen
+ * bisection steps: under a millisecond for 48 layers on 3 workers.
+ */
+#include "common/plan.h"
+
+#include "common/bytes.h"
+#include "common/check.h"
+#include "common/plan_parts.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* KV capacity may cost this much time, by moving layers or experts off a full worker, not more. */
+static const double kv_slack = 1.10;
+
+typedef struct planner {
+    const plan_request *request;
+    const model_config *model;
+    plan_parts parts;
+    int32_t n_workers, n_stages, n_layers;
+    bool has_experts; /* some layer is sparse */
+    double speed[PLAN_WORKERS_MAX];
+    int32_t n_sparse_before[MODEL_LAYERS_MAX + 1]; /* sparse layers under this one */
+    int64_t kv_tokens;
+    uint64_t
+        extra_bytes; /* granted to every worker beyond its limit, to learn how much is missing */
+    double *best;    /* [n_stages + 1][n_layers + 1] price of the first s stages over j layers */
+    int32_t *cut;    /* the same shape: where the last of them begins */
+    int32_t experts[PLAN_WORKERS_MAX]; /* of the stage priced last, by place */
+    int32_t grains[PLAN_WORKERS_MAX];
+} planner;
+
+typedef struct layer_range {
+    int32_t first, end;
+} layer_range;
+
+static size_t cell(const planner *pl, int32_t stage, int32_t layer)
+{
+    return (size_t)stage * (size_t)(pl->n_layers + 1) + (size_t)layer;
+}
+
+static int32_t n_sparse_in(const planner *pl, layer_range r)
+{
+    return pl->n_sparse_before[r.end] - pl->n_sparse_before[r.first];
+}
+
+/* Bytes and time of one worker */
+
+/* A worker as far as its rank decides; ranges of layers, experts and rows come later. */
+static plan_worker worker_begin(const planner *pl, int32_t stage, int32_t place)
+{
+    bool is_home = place == 0;
+    return (plan_worker){
+        .rank = plan_dealt_first(pl->n_workers, pl->n_stages, stage) + place + 1,
+        .stage = stage,
+        .place = place,
+        .n_kv_heads = is_home ? pl->model->text.n_kv_heads : 0,
+        .has_embedding = is_home && stage == 0,
+        .has_final_norm = is_home && stage == pl->n_stages - 1,
+    };
+}
+
+/* What the home reads for every token of these layers. */
+static uint64_t home_layer_bytes(const planner *pl, layer_range r)
+{
+    int32_t n = r.end - r.first;
+    int32_t n_sparse = n_sparse_in(pl, r);
+    uint64_t mlp = plan_add(plan_times(pl->parts.router, (uint64_t)n_sparse),
+                            plan_times(pl->parts.dense, (uint64_t)(n - n_sparse)));
+    return plan_add(plan_times(pl->parts.attention, (uint64_t)n), mlp);
+}
+
+/* One expert of each sparse layer in the range. */
+static uint64_t expert_bytes(const planner *pl, layer_range r)
+{
+    return plan_times(pl->parts.expert, (uint64_t)n_sparse_in(pl, r));
+}
+
+static uint64_t limit_of(const planner *pl, int32_t rank)
+{
+    uint64_t memory = pl->request->workers[rank - 1].memory_bytes;
+    return plan_add(memory > 0 ? memory : UINT64_MAX, pl->extra_bytes);
+}
+
+/* Weights and cache that a worker has whatever its share of experts and rows. */
+static uint64_t fixed_bytes(const planner *pl, const plan_worker *w, layer_range r)
+{
+    uint64_t n = 0;
+    if (w->place == 0) {
+        uint64_t kv = plan_kv_token_bytes(pl->model, r.end - r.first);
+        n = plan_add(home_layer_bytes(pl, r), plan_times(kv, (uint64_t)pl->kv_tokens));
+    }
+    n = plan_add(n, w->has_embedding ? pl->parts.embedding : 0);
+    return plan_add(n, w->has_final_norm ? pl->parts.final_norm : 0);
+}
+
+/* The work bytes before experts and rows are dealt: for as many experts as could come here. */
+static uint64_t work_bytes_at_most(const planner *pl, const plan_worker *w)
+{
+    plan_worker most = *w;
+    most.n_experts = pl->has_experts ? pl->model->text.n_experts : 0;
+    return plan_work_bytes(pl->request, &most);
+}
+
+/* A grain of the LM head costs its weights and its logits. */
+static uint64_t grain_bytes(const planner *pl, int32_t stage)
+{
+    plan_worker none = worker_begin(pl, stage, 0);
+    plan_worker one = none;
+    one.n_vocab_rows = plan_grain_rows(pl->model, 0, 1);
+    uint64_t logits = plan_work_bytes(pl->request, &one) - plan_work_bytes(pl->request, &none);
+    return plan_add(pl->parts.grain, logits);
+}
+
+/* Bytes left for experts and LM-head rows; false where not even the rest fits. */
+static bool room_of(const planner *pl, int32_t stage, int32_t place, layer_range r, uint64_t *room)
+{
+    plan_worker w = worker_begin(pl, stage, place);
+    uint64_t taken = plan_add(fixed_bytes(pl, &w, r), work_bytes_at_most(pl, &w));
+    uint64_t limit = limit_of(pl, w.rank);
+    *room = limit - taken;
+    return taken <= limit;
+}
+
+/* Dividing a stage */
+
+/* How many items of a size fit beside n_other items of another size. */
+static int32_t items_that_fit(uint64_t room, uint64_t other_bytes, int32_t n_other,
+                              uint64_t item_bytes, int32_t n_items)
+{
+    uint64_t other = plan_times(other_bytes, (uint64_t)n_other);
+    if (other > room) {
+        return -1;
+    }
+    uint64_t n = item_bytes > 0 ? (room - other) / item_bytes : (uint64_t)n_items;
+    return n < (uint64_t)n_items ? (int32_t)n : n_items;
+}
+
+/* One of the two things that a stage's workers divide. */
+typedef struct dividend {
+    int32_t *out; /* by place */
+    int32_t n_items, least;
+    uint64_t item_bytes;
+    bool last_first; /* the home takes the smaller half */
+} dividend;
+
+static bool divide(const planner *pl, int32_t stage, const uint64_t *room, const dividend *d,
+                   uint64_t other_bytes, const int32_t *n_other)
+{
+    int32_t most[PLAN_WORKERS_MAX];
+    int32_t size = plan_dealt_size(pl->n_workers, pl->n_stages, stage);
+    int32_t first = plan_dealt_first(pl->n_workers, pl->n_stages, stage);
+    for (int32_t i = 0; i < size; i++) {
+        most[i] = items_that_fit(room[i], other_bytes, n_other[i], d->item_bytes, d->n_items);
+    }
+    return plan_deal(d->out, size, d->n_items, d->least, most, pl->speed + first, d->last_first);
+}
+
+/* Experts and LM-head rows over the workers of a stage. Rows first, evenly by speed, which leaves
+ * the experts the rest; where that does not fit, experts first. Every byte is either's, so the
+ * second way finds room wherever there is any, but for less than one grain on each worker. */
+static bool divide_stage(planner *pl, int32_t stage, layer_range r)
+{
+    uint64_t room[PLAN_WORKERS_MAX];
+    int32_t size = plan_dealt_size(pl->n_workers, pl->n_stages, stage);
+    for (int32_t i = 0; i < size; i++) {
+        if (!room_of(pl, stage, i, r, &room[i])) {
+            return false;
+        }
+    }
+    int32_t least = pl->has_experts ? 1 : 0;
+    dividend experts = {.out = pl->experts,
+                        .n_items = pl->has_experts ? pl->model->text.n_experts : 0,
+                        .least = least,
+                        .item_bytes = expert_bytes(pl, r),
+                        .last_first = true};
+    dividend rows = {.out = pl->grains,
+                     .n_items = stage == pl->n_stages - 1 ? pl->parts.n_grains : 0,
+                     .item_bytes = grain_bytes(pl, stage)};
+    int32_t reserved[PLAN_WORKERS_MAX];
+    for (int32_t i = 0; i < size; i++) {
+        reserved[i] = least;
+    }
+    int32_t none[PLAN_WORKERS_MAX] = {0};
+    return (divide(pl, stage, room, &rows, experts.item_bytes, reserved) &&
+            divide(pl, stage, room, &experts, rows.item_bytes, pl->grains)) ||
+           (divide(pl, stage, room, &experts, rows.item_bytes, none) &&
+            divide(pl, stage, room, &rows, experts.item_bytes, pl->experts));
+}
+
+/* Bytes that n experts of each sparse layer cost a token, on the average. */
+static double active_bytes(const planner *pl, layer_range r, int32_t n_experts)
+{
+    return (double)expert_bytes(pl, r) * n_experts * pl->parts.active_share;
+}
+
+/* Time of one token in a stage of these layers, in bytes at the fastest worker's speed; infinite
+ * where they do not fit. Leaves the division in pl->experts and pl->grains. */
+static double stage_price(planner *pl, int32_t stage, layer_range r)
+{
+    if (!divide_stage(pl, stage, r)) {
+        return INFINITY;
+    }
+    const double *speed = pl->speed + plan_dealt_first(pl->n_workers, pl->n_stages, stage);
+    int32_t size = plan_dealt_size(pl->n_workers, pl->n_stages, stage);
+    double expert_time = 0.0;
+    double head_time = 0.0;
+    for (int32_t i = 0; i < size; i++) {
+        expert_time = fmax(expert_time, active_bytes(pl, r, pl->experts[i]) / speed[i]);
+        head_time = fmax(head_time, (double)pl->parts.grain * pl->grains[i] / speed[i]);
+    }
+    return (double)home_layer_bytes(pl, r) / speed[0] + expert_time + head_time;
+}
+
+/* Cutting the layers */
+
+/* Where `even`, sums of squares of stages no slower than `most` are minimised; else the slowest
+ * stage. */
+static double price_so_far(bool even, double before, double price)
+{
+    return even ? before + price * price : fmax(before, price);
+}
+
+/* Fills best and cut for all ends of stage `stage`. Ranges grow backwards from their end, and so
+ * does the price: the first that is too high ends the search. */
+static void cut_stage(planner *pl, int32_t stage, bool even, double most)
+{
+    int32_t last_end = pl->n_layers - (pl->n_stages - 1 - stage);
+    int32_t first_end = stage == pl->n_stages - 1 ? pl->n_layers : stage + 1;
+    for (int32_t end = first_end; end <= last_end; end++) {
+        double *best = &pl->best[cell(pl, stage + 1, end)];
+        int32_t lowest = stage == 0 ? 0 : stage;
+        for (int32_t first = stage == 0 ? 0 : end - 1; first >= lowest; first--) {
+            double price = stage_price(pl, stage, (layer_range){first, end});
+            if (price > most || (!even && price >= *best)) {
+                break;
+            }
+            double total = price_so_far(even, pl->best[cell(pl, stage, first)], price);
+            if (total < *best) {
+                *best = total;
+                pl->cut[cell(pl, stage + 1, end)] = first;
+            }
+        }
+    }
+}
+
+/* The price of the best cut, infinite where none fits; the cut itself is in pl->cut. */
+static double cut_layers(planner *pl, bool even, double most)
+{
+    size_t n_cells = (size_t)(pl->n_stages + 1) * (size_t)(pl->n_layers + 1);
+    for (size_t i = 0; i < n_cells; i++) {
+        pl->best[i] = INFINITY;
+    }
+    pl->best[cell(pl, 0, 0)] = 0.0;
+    for (int32_t stage = 0; stage < pl->n_stages; stage++) {
+        cut_stage(pl, stage, even, most);
+    }
+    return pl->best[cell(pl, pl->n_stages, pl->n_layers)];
+}
+
+/* Time of the slowest stage at best with this many KV tokens; infinite where they do not fit. */
+static double time_with(planner *pl, int64_t kv_tokens)
+{
+    pl->kv_tokens = kv_tokens;
+    return cut_layers(pl, false, DBL_MAX);
+}
+
+/* KV tokens */
+
+/* The most whole blocks in [least, most] tokens that keep the slowest stage within `time`; least is
+ * known to. */
+static int64_t most_kv_tokens(planner *pl, int64_t least, int64_t most, double time)
+{
+    if (time_with(pl, most) <= time) {
+        return most;
+    }
+    int64_t fits = least / KV_BLOCK;
+    int64_t fails = most / KV_BLOCK;
+    while (fails - fits > 1) {
+        int64_t middle = fits + (fails - fits) / 2;
+        if (time_with(pl, middle * KV_BLOCK) <= time) {
+            fits = middle;
+        } else {
+            fails = middle;
+        }
+    }
+    return fits * KV_BLOCK;
+}
+
+/* The tokens that the request asks for at least. */
+static int64_t kv_tokens_wanted(const plan_request *r)
+{
+    int64_t asked = r->kv_tokens;
+    if (asked == 0) {
+        return PLAN_KV_TOKENS_MIN;
+    }
+    return (asked - 1) / KV_BLOCK * KV_BLOCK + KV_BLOCK;
+}
+
+/* Filling in the plan */
+
+static void fill_worker(const planner *pl, plan_worker *w, layer_range r, int32_t first_expert,
+                        int32_t first_grain)
+{
+    *w = worker_begin(pl, w->stage, w->place);
+    w->first_layer = r.first;
+    w->n_layers = r.end - r.first;
+    w->first_expert = first_expert;
+    w->n_experts = pl->experts[w->place];
+    int32_t n_grains = pl->grains[w->place];
+    w->first_vocab_row = n_grains > 0 ? first_grain * LM_HEAD_GRAIN : 0;
+    w->n_vocab_rows = plan_grain_rows(pl->model, first_grain, n_grains);
+
+    if (w->place == 0) {
+        w->kv_bytes =
+            plan_times(plan_kv_token_bytes(pl->model, w->n_layers), (uint64_t)pl->kv_tokens);
+    }
+    uint64_t experts = plan_times(expert_bytes(pl, r), (uint64_t)w->n_experts);
+    uint64_t head = plan_matrix_bytes(w->n_vocab_rows, pl->model->text.hidden_size);
+    w->weight_bytes = plan_add(fixed_bytes(pl, w, r) - w->kv_bytes, plan_add(experts, head));
+    w->work_bytes = plan_work_bytes(pl->request, w);
+    w->memory_bytes = pl->request->workers[w->rank - 1].memory_bytes;
+
+    double read = active_bytes(pl, r, w->n_experts) + (double)head;
+    read += w->place == 0 ? (double)home_layer_bytes(pl, r) : 0.0;
+    w->time_share = read / pl->speed[w->rank - 1];
+}
+
+static void fill_stage(planner *pl, plan *p, int32_t stage, layer_range r)
+{
+    double price = stage_price(pl, stage, r); /* for its division */
+    CHECK(price < INFINITY);
+    int32_t first = plan_dealt_first(pl->n_workers, pl->n_stages, stage);
+    int32_t size = plan_dealt_size(pl->n_workers, pl->n_stages, stage);
+    int32_t expert = 0;
+    int32_t grain = 0;
+    for (int32_t i = 0; i < size; i++) {
+        plan_worker *w = &p->workers[first + i];
+        w->stage = stage;
+        w->place = i;
+        fill_worker(pl, w, r, expert, grain);
+        expert += pl->experts[i];
+        grain += pl->grains[i];
+    }
+}
+
+/* Makes time shares of times. */
+static void normalise_times(plan *p)
+{
+    double sum = 0.0;
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        sum += p->workers[i].time_share;
+    }
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        p->workers[i].time_share = sum > 0.0 ? p->workers[i].time_share / sum : 0.0;
+    }
+}
+
+/* The even cut among those whose slowest stage takes `time`, as a plan. */
+static void fill_plan(planner *pl, plan *p, double time)
+{
+    double total = cut_layers(pl, true, time * (1 + 1e-12));
+    CHECK(total < INFINITY);
+    memset(p, 0, sizeof *p);
+    p->n_workers = pl->n_workers;
+    p->n_stages = pl->n_stages;
+    p->kv_tokens = pl->kv_tokens;
+    p->deterministic = pl->request->deterministic;
+    int32_t end = pl->n_layers;
+    for (int32_t stage = pl->n_stages - 1; stage >= 0; stage--) {
+        int32_t first = pl->cut[cell(pl, stage + 1, end)];
+        fill_stage(pl, p, stage, (layer_range){first, end});
+        end = first;
+    }
+    normalise_times(p);
+}
+
+/* What the request asks for, in numbers */
+
+static flo_code check_request(const planner *pl, flo_err *err)
+{
+    const plan_request *r = pl->request;
+    int32_t n_experts = pl->has_experts ? pl->model->text.n_experts : 1;
+    int32_t n_stages = plan_request_stages(r);
+    if (r->n_workers < 1 || r->n_workers > PLAN_WORKERS_MAX) {
+        return flo_fail(err, FLO_USAGE, "%d workers: there can be 1 to %d", r->n_workers,
+                        PLAN_WORKERS_MAX);
+    }
+    if (n_stages < 1 || n_stages > r->n_workers) {
+        return flo_fail(err, FLO_USAGE,
+                        "%d stages for %d workers: every stage needs a worker of its own", n_stages,
+                        r->n_workers);
+    }
+    if (n_stages > pl->n_layers) {
+        return flo_fail(err, FLO_USAGE,
+                        "%d stages for a model of %d layers: at most one stage a layer", n_stages,
+                        pl->n_layers);
+    }
+    if (r->kv_tokens < 0 || r->kv_tokens > INT32_MAX) {
+        return flo_fail(err, FLO_USAGE, "%lld KV tokens: there can be 1 to %d",
+                        (long long)r->kv_tokens, INT32_MAX);
+    }
+    int32_t size = plan_dealt_size(r->n_workers, n_stages, 0);
+    if (size > n_experts) {
+        return flo_fail(err, FLO_USAGE,
+                        "%d workers in %d stages are %d to a stage, and %s: at most %lld workers%s",
+                        r->n_workers, n_stages, size,
+                        pl->has_experts ? "the model has fewer experts in a layer"
+                                        : "a model without experts takes one",
+                        (long long)n_stages * n_experts,
+                        n_stages < pl->n_layers ? ", or more stages" : "");
+    }
+    return FLO_OK;
+}
+
+/* Below this all sums of bytes are exact: the arithmetic saturates far above it. */
+static const uint64_t model_bytes_limit = (uint64_t)1 << 56;
+
+/* One worker with everything, as if every layer were both dense and sparse. */
+static flo_code check_total(const planner *pl, flo_err *err)
+{
+    plan_worker w = worker_begin(pl, pl->n_stages - 1, 0);
+    w.n_experts = pl->model->text.n_experts;
+    w.n_vocab_rows = pl->model->text.vocab_size;
+    uint64_t experts = plan_times(pl->parts.expert, (uint64_t)pl->model->text.n_experts);
+    uint64_t layer = plan_add(plan_add(pl->parts.attention, pl->parts.router),
+                              plan_add(pl->parts.dense, experts));
+    uint64_t kv = plan_times(plan_kv_token_bytes(pl->model, pl->n_layers), (uint64_t)pl->kv_tokens);
+    uint64_t head = plan_times(pl->parts.grain, (uint64_t)pl->parts.n_grains);
+    uint64_t sum = plan_add(plan_times(layer, (uint64_t)pl->n_layers), plan_add(kv, head));
+    sum = plan_add(sum, plan_add(pl->parts.embedding, plan_work_bytes(pl->request, &w)));
+    if (sum >= model_bytes_limit) {
+        return flo_fail(err, FLO_USAGE, "the model with %lld KV tokens would take over %llu bytes",
+                        (long long)pl->kv_tokens, (unsigned long long)model_bytes_limit);
+    }
+    return FLO_OK;
+}
+
+/* When it does not fit */
+
+/* The least that every worker would have to get more for a plan to exist, to a part in a thousand
+ * (and a MiB). */
+static uint64_t least_extra(planner *pl)
+{
+    uint64_t fails = 0;
+    uint64_t fits = (uint64_t)1 << 20;
+    for (pl->extra_bytes = fits; time_with(pl, pl->kv_tokens) == INFINITY; pl->extra_bytes = fits) {
+        fails = fits;
+        fits = plan_times(fits, 2);
+        CHECK(fits > fails);
+    }
+    while (fits - fails > (1 << 20) && fits - fails > fits / 1024) {
+        uint64_t middle = fails + (fits - fails) / 2;
+        pl->extra_bytes = middle;
+        if (time_with(pl, pl->kv_tokens) < INFINITY) {
+            fits = middle;
+        } else {
+            fails = middle;
+        }
+    }
+    return fits;
+}
+
+static uint64_t worker_bytes(const plan_worker *w)
+{
+    return plan_add(plan_add(w->weight_bytes, w->kv_bytes), w->work_bytes);
+}
+
+/* The worker that is over its limit by most. */
+static const plan_worker *fullest(const plan *p, uint64_t *missing)
+{
+    const plan_worker *worst = &p->workers[0];
+    *missing = 0;
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        const plan_worker *w = &p->workers[i];
+        uint64_t needs = worker_bytes(w);
+        if (w->memory_bytes > 0 && needs > w->memory_bytes && needs - w->memory_bytes > *missing) {
+            *missing = needs - w->memory_bytes;
+            worst = w;
+        }
+    }
+    return worst;
+}
+
+static flo_code planner_open(planner **out, const plan_request *r, flo_err *err);
+static void planner_close(planner *pl);
+
+static bool request_fits(const plan_request *r)
+{
+    planner *pl = NULL;
+    flo_err ignored;
+    if (planner_open(&pl, r, &ignored) != FLO_OK) {
+        return false;
+    }
+    bool fits = time_with(pl, kv_tokens_wanted(r)) < INFINITY;
+    planner_close(pl);
+    return fits;
+}
+
+/* How many workers would hold the model, those beyond the ones asked for like the last of them: the
+ * fewest for a small cluster, near it for a large one. 0: none up to four times as many. */
+static int32_t workers_that_fit(const plan_request *r)
+{
+    int32_t most = r->n_workers < PLAN_WORKERS_MAX / 4 ? r->n_workers * 4 + 4 : PLAN_WORKERS_MAX;
+    int32_t step = 1 + r->n_workers / 16;
+    plan_worker_facts *facts = calloc((size_t)most, sizeof *facts);
+    if (facts == NULL) {
+        return 0;
+    }
+    for (int32_t i = 0; i < most; i++) {
+        facts[i] = r->workers[i < r->n_workers ? i : r->n_workers - 1];
+    }
+    int32_t found = 0;
+    for (int32_t n = r->n_workers + 1; n <= most && found == 0; n += step) {
+        plan_request more = *r;
+        more.n_workers = n;
+        more.workers = facts;
+        found = request_fits(&more) ? n : 0;
+    }
+    free(facts);
+    return found;
+}
+
+static void advise(planner *pl, uint64_t extra, plan_misfit *misfit)
+{
+    char text[BYTES_TEXT_MAX];
+    char more[64] = "";
+    char fewer[64] = "";
+    int32_t n = workers_that_fit(pl->request);
+    if (n > 0) {
+        snprintf(more, sizeof more, ", or take %d workers like these", n);
+    }
+    int64_t wanted = kv_tokens_wanted(pl->request);
+    pl->extra_bytes = 0;
+    if (wanted > KV_BLOCK && time_with(pl, KV_BLOCK) < INFINITY) {
+        snprintf(fewer, sizeof fewer, ", or ask for --kv-tokens %lld",
+                 (long long)most_kv_tokens(pl, KV_BLOCK, wanted, DBL_MAX));
+    }
+    snprintf(misfit->advice, sizeof misfit->advice, "give each worker %s more memory%s%s",
+             bytes_print(text, extra), more, fewer);
+}
+
+static flo_code say_misfit(planner *pl, const plan_worker *w, uint64_t extra, plan_misfit *misfit,
+                           flo_err *err)
+{
+    misfit->rank = w->rank;
+    snprintf(misfit->host, sizeof misfit->host, "%.255s", pl->request->workers[w->rank - 1].host);
+    long long kv_tokens = (long long)pl->kv_tokens;
+    advise(pl, extra, misfit);
+
+    char needs[BYTES_TEXT_MAX], has[BYTES_TEXT_MAX], missing[BYTES_TEXT_MAX];
+    return flo_fail(
+        err, FLO_DIFFERS,
+        "the model does not fit with %lld KV tokens: rank %d on %s needs %s and may hold "
+        "%s, %llu bytes (%s) are missing; %s",
+        kv_tokens, misfit->rank, misfit->host, bytes_print(needs, worker_bytes(w)),
+        bytes_print(has, w->memory_bytes), (unsigned long long)misfit->missing_bytes,
+        bytes_print(missing, misfit->missing_bytes), misfit->advice);
+}
+
+/* Plans with the least extra memory and says who would need it. Buffers were reckoned for as many
+ * experts as a worker might get; where the ones that it did get leave the plan within the limits
+ * after all, it stands. */
+static flo_code plan_closest(planner *pl, plan *p, plan_misfit *misfit, flo_err *err)
+{
+    uint64_t extra = least_extra(pl);
+    pl->extra_bytes = extra;
+    fill_plan(pl, p, time_with(pl, pl->kv_tokens));
+    memset(misfit, 0, sizeof *misfit);
+    const plan_worker *w = fullest(p, &misfit->missing_bytes);
+    return misfit->missing_bytes == 0 ? FLO_OK : say_misfit(pl, w, extra, misfit, err);
+}
+
+/* The whole */
+
+static flo_code planner_open(planner **out, const plan_request *r, flo_err *err)
+{
+    planner *pl = calloc(1, sizeof *pl);
+    if (pl == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory while planning");
+    }
+    pl->request = r;
+    pl->model = r->model;
+    pl->n_workers = r->n_workers;
+    pl->n_layers = r->model->text.n_layers;
+    plan_parts_of(&pl->parts, r->model);
+    for (int32_t i = 0; i < pl->n_layers; i++) {
+        bool sparse = r->model->text.layer_is_sparse[i] && r->model->text.n_experts > 0;
+        pl->n_sparse_before[i + 1] = pl->n_sparse_before[i] + sparse;
+    }
+    pl->has_experts = pl->n_sparse_before[pl->n_layers] > 0;
+
+    flo_code code = check_request(pl, err);
+    if (code != FLO_OK) {
+        goto free_planner;
+    }
+    pl->n_stages = plan_request_stages(r);
+    pl->kv_tokens = kv_tokens_wanted(r);
+    code = check_total(pl, err);
+    if (code != FLO_OK) {
+        goto free_planner;
+    }
+    plan_speeds(pl->speed, r->workers, r->n_workers);
+    size_t n_cells = (size_t)(pl->n_stages + 1) * (size_t)(pl->n_layers + 1);
+    pl->best = calloc(n_cells, sizeof *pl->best);
+    pl->cut = calloc(n_cells, sizeof *pl->cut);
+    if (pl->best == NULL || pl->cut == NULL) {
+        code = flo_fail(err, FLO_FAIL, "out of memory while planning");
+        goto free_planner;
+    }
+    *out = pl;
+    return FLO_OK;
+
+free_planner:
+    planner_close(pl);
+    return code;
+}
+
+static void planner_close(planner *pl)
+{
+    if (pl != NULL) {
+        free(pl->best);
+        free(pl->cut);
+        free(pl);
+    }
+}
+
+flo_code plan_make(plan *p, const plan_request *request, plan_misfit *misfit, flo_err *err)
+{
+    planner *pl = NULL;
+    flo_code code = planner_open(&pl, request, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    int64_t kv_tokens = kv_tokens_wanted(request);
+    double time = time_with(pl, kv_tokens);
+    if (time == INFINITY) {
+        code = plan_closest(pl, p, misfit, err);
+    } else {
+        if (request->kv_tokens == 0) {
+            kv_tokens = most_kv_tokens(pl, kv_tokens, PLAN_KV_TOKENS_MAX, time * kv_slack);
+        }
+        fill_plan(pl, p, time_with(pl, kv_tokens));
+    }
+    CHECK(code != FLO_OK || plan_is_valid(p, request->model));
+    planner_close(pl);
+    return code;
+}
+
+int32_t plan_stage_home(const plan *p, int32_t stage)
+{
+    return plan_dealt_first(p->n_workers, p->n_stages, stage) + 1;
+}
+
+int32_t plan_stage_size(const plan *p, int32_t stage)
+{
+    return plan_dealt_size(p->n_workers, p->n_stages, stage);
+}
+
+/* Validity */
+
+/* Takes [first, first + n) behind *end; false unless it begins there and stays within `limit`. */
+static bool takes_next(int64_t *end, int32_t first, int32_t n, int64_t limit)
+{
+    if (n == 0) {
+        return true;
+    }
+    bool follows = n > 0 && first == *end && (int64_t)first + n <= limit;
+    *end += n;
+    return follows;
+}
+
+/* The workers of one stage: the same layers, and everything in them owned once, in rising ranges.
+ */
+static bool stage_is_valid(const plan *p, const model_config *m, int32_t stage, bool has_experts)
+{
+    const text_config *t = &m->text;
+    const plan_worker *home = &p->workers[plan_stage_home(p, stage) - 1];
+    int32_t size = plan_stage_size(p, stage);
+    bool is_last = stage == p->n_stages - 1;
+    int64_t expert = 0;
+    int64_t kv_head = 0;
+    int64_t row = 0;
+    for (int32_t i = 0; i < size; i++) {
+        const plan_worker *w = &home[i];
+        bool sits = w->rank == plan_stage_home(p, stage) + i && w->stage == stage &&
+                    w->place == i && w->first_layer == home->first_layer &&
+                    w->n_layers == home->n_layers && w->has_embedding == (stage == 0 && i == 0) &&
+                    w->has_final_norm == (is_last && i == 0);
+        bool owns = takes_next(&expert, w->first_expert, w->n_experts, t->n_experts) &&
+                    takes_next(&kv_head, w->first_kv_head, w->n_kv_heads, t->n_kv_heads) &&
+                    takes_next(&row, w->first_vocab_row, w->n_vocab_rows, t->vocab_size);
+        bool whole_grains = w->n_vocab_rows == 0 || w->first_vocab_row % LM_HEAD_GRAIN == 0;
+        if (!sits || !owns || !whole_grains || (has_experts && w->n_experts < 1)) {
+            return false;
+        }
+    }
+    return expert == (has_experts ? t->n_experts : 0) && kv_head == t->n_kv_heads &&
+           row == (is_last ? t->vocab_size : 0);
+}
+
+bool plan_is_valid(const plan *p, const model_config *m)
+{
+    const text_config *t = &m->text;
+    if (p->n_workers < 1 || p->n_workers > PLAN_WORKERS_MAX || p->n_stages < 1 ||
+        p->n_stages > p->n_workers || p->kv_tokens < KV_BLOCK || p->kv_tokens % KV_BLOCK != 0) {
+        return false;
+    }
+    bool has_experts = false;
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        has_experts = has_experts || (t->layer_is_sparse[i] && t->n_experts > 0);
+    }
+    int64_t layer = 0;
+    for (int32_t stage = 0; stage < p->n_stages; stage++) {
+        const plan_worker *home = &p->workers[plan_stage_home(p, stage) - 1];
+        if (home->n_layers < 1 ||
+            !takes_next(&layer, home->first_layer, home->n_layers, t->n_layers) ||
+            !stage_is_valid(p, m, stage, has_experts)) {
+            return false;
+        }
+    }
+    return layer == t->n_layers;
+}

@@ -1,0 +1,51 @@
+/*
+ * plan_parts.h - what each part of the model weighs, and dealing equal items to unequal workers:
+ * the arithmetic under plan.c.
+ */
+#ifndef FLOTILLA_COMMON_PLAN_PARTS_H
+#define FLOTILLA_COMMON_PLAN_PARTS_H
+
+#include "common/plan.h"
+
+/* Bytes in memory, from the configuration alone. */
+typedef struct plan_parts {
+    uint64_t attention; /* one layer: q, k, v, o and the norms */
+    uint64_t router;    /* of a sparse layer */
+    uint64_t expert;    /* one expert of one layer: gate, up, down */
+    uint64_t dense;     /* the MLP of a dense layer */
+    uint64_t embedding; /* plain bf16 rows */
+    uint64_t final_norm;
+    uint64_t grain; /* LM_HEAD_GRAIN rows of the LM head */
+    int32_t n_grains;
+    double active_share; /* of a sparse layer's experts, those that one token reads */
+} plan_parts;
+
+void plan_parts_of(plan_parts *parts, const model_config *m);
+
+/* Rows of the LM head in grains [first, first + n); the last grain may be short. */
+int32_t plan_grain_rows(const model_config *m, int32_t first, int32_t n);
+
+/* a + b and a * b, stopping at 2^62. */
+uint64_t plan_add(uint64_t a, uint64_t b);
+uint64_t plan_times(uint64_t a, uint64_t b);
+
+/* The stages of a request: its own number, or as many as workers and layers allow. */
+int32_t plan_request_stages(const plan_request *r);
+
+/* Workers of a stage when n_workers are dealt to n_stages, and the index of its first. */
+int32_t plan_dealt_size(int32_t n_workers, int32_t n_stages, int32_t stage);
+int32_t plan_dealt_first(int32_t n_workers, int32_t n_stages, int32_t stage);
+
+/* Deals n_items equal items so that the last to finish finishes as early as can be: worker w does
+ * speed[w] items in a unit of time, takes at least `least` and at most most[w]. Between equals the
+ * first (or, with last_first, the last) worker takes more. False where there is not room for all.
+ */
+bool plan_deal(int32_t *out, int32_t n_workers, int32_t n_items, int32_t least, const int32_t *most,
+               const double *speed, bool last_first);
+
+/* Speeds to plan with, from measured bandwidths: workers alike on one host take their mean, values
+ * within 15 % of each other count as equal, unknown ones as the mean. All 1 on equal machines, so
+ * that measuring twice gives the same plan. */
+void plan_speeds(double *speed, const plan_worker_facts *workers, int32_t n_workers);
+
+#endif
