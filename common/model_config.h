@@ -4,8 +4,12 @@
  * Reads the Instruct, Thinking and Captioner variants, in the published spelling (rope_theta beside
  * rope_scaling) and in that of newer libraries (rope_parameters). Every number is checked against
  * what the model can be; a field that this program would have to ignore to go on (an activation it
- * does not know, biases, a sliding window) stops the start. Source: shared spec, section 1;
- * configuration_qwen3_omni_moe.py.
+ * does not know, biases, a sliding window) stops the start.
+ *
+ * A field that is absent: where the published value is the reference's own default, the reference
+ * leaves it out when it saves, so that default is taken and the field is named in `defaulted`;
+ * where the published value is another one, the start stops with the field's name.
+ * Source: configuration_qwen3_omni_moe.py; the rope fields' precedence from modeling_rope_utils.py.
  */
 #ifndef FLOTILLA_COMMON_MODEL_CONFIG_H
 #define FLOTILLA_COMMON_MODEL_CONFIG_H
@@ -15,8 +19,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MODEL_LAYERS_MAX = 512, MODEL_EXPERTS_MAX = 4096, MODEL_DEEPSTACK_MAX = 16, MODEL_SPEAKERS_MAX = 64 };
+enum {
+    MODEL_LAYERS_MAX = 512,
+    MODEL_EXPERTS_MAX = 4096,
+    MODEL_DEEPSTACK_MAX = 16,
+    MODEL_SPEAKERS_MAX = 64,
+    MODEL_UPSAMPLES_MAX = 8
+};
 
+/* Without speech (enable_audio_output false, or the thinker alone) the files of Thinking and
+ * Captioner have the same shape: the name decides (_name_or_path or the folder, links resolved),
+ * and without a hint in it the answer is thinking. For display: prompts come from the chat
+ * template. */
 typedef enum model_variant { MODEL_INSTRUCT, MODEL_THINKING, MODEL_CAPTIONER } model_variant;
 
 typedef struct text_config {
@@ -26,16 +40,17 @@ typedef struct text_config {
     int32_t n_heads;    /* query heads */
     int32_t n_kv_heads; /* divides n_heads */
     int32_t head_dim;   /* even; n_heads * head_dim need not be H */
-    int32_t n_experts;  /* 0: every layer dense */
+    int32_t n_experts;  /* 0: every layer dense, and the next two are 0 */
     int32_t n_experts_per_token;
-    int32_t expert_size;  /* moe_intermediate_size */
-    int32_t dense_size;   /* intermediate_size, for the dense layers */
+    int32_t expert_size;                    /* moe_intermediate_size */
+    int32_t dense_size;                     /* intermediate_size; 0 where no layer is dense */
     bool layer_is_sparse[MODEL_LAYERS_MAX]; /* from mlp_only_layers and decoder_sparse_step */
     bool norm_topk_prob;
-    bool tie_word_embeddings; /* lm_head is embed_tokens */
+    bool tie_word_embeddings; /* without a lm_head tensor, embed_tokens takes its place */
     float rms_norm_eps;
     double rope_theta;
-    int32_t mrope_section[3]; /* T, H, W; of head_dim / 2 frequencies */
+    int32_t
+        mrope_section[3]; /* T, H, W; together at most head_dim / 2 frequencies, T takes the rest */
     int32_t max_position_embeddings; /* what the model was made for; not used in the arithmetic */
 } text_config;
 
@@ -48,8 +63,42 @@ typedef struct vision_config {
     int32_t depth, hidden_size, n_heads, intermediate_size, in_channels, patch_size;
     int32_t temporal_patch_size, spatial_merge_size, out_hidden_size, n_position_embeddings;
     int32_t n_deepstack;
-    int32_t deepstack_layers[MODEL_DEEPSTACK_MAX]; /* blocks whose outputs go to thinker layers 0.. */
+    int32_t
+        deepstack_layers[MODEL_DEEPSTACK_MAX]; /* blocks whose outputs go to thinker layers 0.. */
 } vision_config;
+
+typedef struct talker_config {
+    int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim;
+    int32_t n_experts, n_experts_per_token, expert_size, shared_expert_size;
+    int32_t projection_size;     /* inner width of text_projection and hidden_projection */
+    int32_t thinker_hidden_size; /* equals text.hidden_size */
+    bool norm_topk_prob;
+    float rms_norm_eps;
+    double rope_theta;
+    int32_t mrope_section[3];
+    int32_t accept_hidden_layer; /* of the thinker: 0 the embeddings, i the output of layer i - 1 */
+    int32_t n_code_groups;
+    int32_t codec_pad, codec_bos, codec_eos, codec_nothink, codec_think_bos, codec_think_eos;
+} talker_config;
+
+typedef struct code_predictor_config {
+    int32_t vocab_size, hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
+    int32_t n_code_groups; /* equals the talker's; n_code_groups - 1 embeddings and heads */
+    float rms_norm_eps;
+    double rope_theta;
+} code_predictor_config;
+
+typedef struct code2wav_config {
+    int32_t codebook_size, n_quantizers;
+    int32_t hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size;
+    int32_t sliding_window; /* positions that see each other, the own one included */
+    int32_t decoder_dim;    /* halves with each of the upsample_rates */
+    int32_t n_upsample_rates, n_upsampling_ratios;
+    int32_t upsample_rates[MODEL_UPSAMPLES_MAX];
+    int32_t upsampling_ratios[MODEL_UPSAMPLES_MAX];
+    float rms_norm_eps;
+    double rope_theta;
+} code2wav_config;
 
 typedef struct model_tokens { /* ids; -1 where the file has none */
     int32_t im_start, im_end, system, user, assistant;
@@ -67,19 +116,27 @@ typedef struct model_config {
     model_variant variant;
     text_config text;
     bool has_audio, has_vision, has_talker, has_code2wav;
-    audio_config audio;   /* where has_audio */
-    vision_config vision; /* where has_vision */
+    audio_config audio;                   /* where has_audio */
+    vision_config vision;                 /* where has_vision */
+    talker_config talker;                 /* where has_talker */
+    code_predictor_config code_predictor; /* where has_talker */
+    code2wav_config code2wav;             /* where has_code2wav */
     double position_id_per_seconds;
     model_tokens tokens;
     int32_t n_speakers;
     speaker speakers[MODEL_SPEAKERS_MAX];
+    char defaulted[512]; /* absent fields that took the reference's default, "a.b, c.d"; "" for none
+                          */
 } model_config;
 
 /* Reads FOLDER/config.json. FLO_USAGE: no such folder, no config.json, not a Qwen3-Omni checkpoint.
  * FLO_FAIL: it is one, but a value cannot be (the sentence names the field and the value). */
 flo_code model_config_read(model_config *c, const char *folder, flo_err *err);
 
-/* The same from the text of a file; name leads the sentence. For tests and fuzzers. */
+/* The same without holding token ids against the vocabularies: for weights that are made up. */
+flo_code model_config_read_shapes(model_config *c, const char *folder, flo_err *err);
+
+/* The same as model_config_read from the text of a file; name leads the sentence. */
 flo_code model_config_parse(model_config *c, const char *json, const char *name, flo_err *err);
 
 const char *model_variant_name(model_variant v); /* "instruct", "thinking", "captioner" */
