@@ -450,8 +450,8 @@ static flo_code check_shape(const checkpoint *c, const checkpoint_tensor *t, int
         return flo_fail(err, FLO_FAIL, "tensor %s has shape %s, config.json asks for %s (in %s)",
                         t->name, found, expected, checkpoint_file_name(c, t->file));
     }
-    if (t->dtype != DTYPE_BF16) {
-        return flo_fail(err, FLO_FAIL, "tensor %s is %s, only BF16 weights are read (in %s)",
+    if (t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
+        return flo_fail(err, FLO_FAIL, "tensor %s is %s, weights are BF16, F16 or F32 (in %s)",
                         t->name, tensor_dtype_name(t->dtype), checkpoint_file_name(c, t->file));
     }
     return FLO_OK;

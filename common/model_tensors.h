@@ -43,9 +43,9 @@ void model_tensors_each(const model_config *m, const checkpoint *c,
 /* Holds one expectation against a checkpoint; FLO_OK for an absent tensor that may be absent. */
 flo_code model_tensor_check(const checkpoint *c, const expected_tensor *t, flo_err *err);
 
-/* Finds a tensor and checks its shape and that it is BF16 (as published; weights of another type
- * would have to be rounded, and nothing does that silently). FLO_FAIL names the tensor, the shape
- * found and the one expected, or says that it is missing. */
+/* Finds a tensor and checks its shape and that it holds floats (BF16 as published, F16 or F32: what
+ * a rank does with those is its own decision). FLO_FAIL names the tensor, the shape found and the
+ * one expected, or says that it is missing. */
 flo_code model_tensor_find(const checkpoint *c, const char *name, int32_t n_dims,
                            const int64_t *shape, const checkpoint_tensor **out, flo_err *err);
 
