@@ -4,18 +4,13 @@
 #include "launch/commands.h"
 
 #include "common/inspect.h"
-#include "common/log.h"
 #include "common/model_folder.h"
+#include "common/options.h"
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct inspect_options {
-    const char *model; /* NULL: the default */
-    bool json, help;
-} inspect_options;
 
 static const char help_text[] = "flotilla inspect [--model DIR|NAME] [--json]\n"
                                 "\n"
@@ -25,54 +20,24 @@ static const char help_text[] = "flotilla inspect [--model DIR|NAME] [--json]\n"
                                 "is not asked for. Reads headers\n"
                                 "only. Exit status 3 where something is missing or wrong.\n";
 
-/* The value of argv[*i], an option NAME VALUE or NAME=VALUE; NULL: another option. */
-static const char *take_value(int argc, char **argv, int *i, const char *name, bool *lacks_value)
+static flo_code read_options(run_options *o, bool *help, int argc, char **argv, flo_err *err)
 {
-    size_t n = strlen(name);
-    if (strncmp(argv[*i], name, n) != 0 || (argv[*i][n] != '\0' && argv[*i][n] != '=')) {
-        return NULL;
-    }
-    if (argv[*i][n] == '=') {
-        return argv[*i] + n + 1;
-    }
-    *lacks_value = *i + 1 >= argc;
-    return *lacks_value ? NULL : argv[++*i];
-}
-
-static bool take_flag(inspect_options *o, const char *word)
-{
-    if (strcmp(word, "--json") == 0) {
-        o->json = true;
-    } else if (strcmp(word, "--help") == 0) {
-        o->help = true;
-    } else if (strcmp(word, "--quiet") == 0) {
-        log_set_level(LOG_WARN);
-    } else if (strcmp(word, "--verbose") == 0) {
-        log_set_level(LOG_DEBUG);
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static flo_code read_options(inspect_options *o, int argc, char **argv, flo_err *err)
-{
-    for (int i = 1; i < argc; i++) {
-        bool lacks_value = false;
-        if (take_flag(o, argv[i])) {
-            continue;
+    options_init(o);
+    for (int i = 1; i < argc;) {
+        bool taken = false;
+        flo_code code = options_take(o, argc, argv, &i, &taken, err);
+        if (code != FLO_OK) {
+            return code;
         }
-        const char *model = take_value(argc, argv, &i, "--model", &lacks_value);
-        if (lacks_value) {
-            return flo_fail(err, FLO_USAGE, "--model needs a folder or a name");
+        if (!taken && strcmp(argv[i], "--help") != 0) {
+            return options_unknown(argv[i], NULL, 0, err);
         }
-        if (model == NULL) {
-            return flo_fail(err, FLO_USAGE,
-                            "inspect: unknown argument '%s' (see flotilla inspect --help)",
-                            argv[i]);
+        if (!taken) {
+            *help = true;
+            i++;
         }
-        o->model = model;
     }
+    options_set_log(o);
     return FLO_OK;
 }
 
@@ -105,12 +70,13 @@ static flo_code print_report(const inspect_report *r, bool as_json, flo_err *err
 
 flo_code command_inspect(int argc, char **argv, flo_err *err)
 {
-    inspect_options options = {0};
-    flo_code code = read_options(&options, argc, argv, err);
+    run_options options;
+    bool help = false;
+    flo_code code = read_options(&options, &help, argc, argv, err);
     if (code != FLO_OK) {
         return code;
     }
-    if (options.help) {
+    if (help) {
         fputs(help_text, stdout);
         return FLO_OK;
     }
