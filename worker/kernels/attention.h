@@ -1,13 +1,14 @@
 /*
- * attention.h - one block of keys and values against some query rows: the inner step of online softmax.
+ * attention.h - one block of keys and values against some query rows: the inner step of online
+ * softmax.
  *
  * The KV cache keeps, for each layer and KV head, blocks of KV_BLOCK positions: keys with positions
  * innermost, values with head_dim innermost:
  *     k [head_dim][KV_BLOCK]  f32        v [KV_BLOCK][head_dim]  f32
  * Scores of 16 positions are summed side by side (over head_dim in rising order, fmaf, then times
- * scale), values are added position by position in rising order (fmaf): no sum crosses lanes but the
- * block's sum of exponentials, whose order vector.h states. A row sees the same blocks in the same
- * order whatever shares its step, so its bits do not depend on batch, chunking or threads.
+ * scale), values are added position by position in rising order (fmaf): no sum crosses lanes but
+ * the block's sum of exponentials, whose order vector.h states. A row sees the same blocks in the
+ * same order whatever shares its step, so its bits do not depend on batch, chunking or threads.
  */
 #ifndef FLOTILLA_WORKER_KERNELS_ATTENTION_H
 #define FLOTILLA_WORKER_KERNELS_ATTENTION_H
@@ -16,7 +17,10 @@
 
 #include <stdint.h>
 
-/* The running state of one (row, query head): everything so far is out / sum with weights e^(s - max). */
+enum { HEAD_DIM_MAX = 512 };
+
+/* The running state of one (row, query head): everything so far is out / sum with weights e^(s -
+ * max). */
 typedef struct attend_state {
     float max; /* -inf at first */
     float sum; /* 0 at first */
@@ -27,7 +31,9 @@ typedef struct attend_state {
  *     sum = fmaf(sum, f, sum of w);  out = out * f, then out += w_p v_p for p = 0, 1, ...
  *   q   [head_dim]  normalised and rotated
  *   out [head_dim]  running, not yet divided by sum; all zero at first
- * head_dim is even and at most 512. */
+ * Positions past n_valid are not read as numbers (they may hold anything, NaN too). At least one
+ * score of the first block must be above -inf. head_dim is at most 512. out and q do not overlap.
+ */
 typedef void attend_block_fn(float *out, attend_state *state, const float *q, const float *k,
                              const float *v, int32_t n_valid, int32_t head_dim, float scale);
 

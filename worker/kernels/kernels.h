@@ -3,8 +3,8 @@
  *
  * kernels_init starts from the plain C definitions and lets each instruction set that the CPU has
  * improve on them; FLOTILLA_ISA=ref|avx2|avx512 caps the ladder. All variants of a kernel give the
- * same bits (each header states the order of its sums), so a mixed cluster computes what one machine
- * computes.
+ * same bits (each header states the order of its sums), so a mixed cluster computes what one
+ * machine computes.
  */
 #ifndef FLOTILLA_WORKER_KERNELS_KERNELS_H
 #define FLOTILLA_WORKER_KERNELS_KERNELS_H
@@ -21,11 +21,20 @@ typedef struct kernel_table {
     silu_mul_fn *silu_mul;
     softmax_fn *softmax;
     axpy_fn *axpy;
+    add_fn *add;
+    rope_rotate_fn *rope_rotate;
+    bf16_widen_fn *bf16_widen;
     attend_block_fn *attend_block;
 } kernel_table;
 
-/* FLO_USAGE on an unknown or unavailable FLOTILLA_ISA. */
+/* Once, at start, before other threads compute. FLO_USAGE on a FLOTILLA_ISA that is unknown or that
+ * this CPU does not have. */
 flo_code kernels_init(flo_err *err);
+
+/* The chosen table; the plain definitions before kernels_init. */
 const kernel_table *kernels(void);
+
+/* The table of one rung by name, whatever was chosen; NULL where this CPU or build lacks it. */
+const kernel_table *kernels_variant(const char *isa);
 
 #endif

@@ -1,0 +1,140 @@
+/*
+ * vector_ref.c - kernels on rows of f32, the definitions.
+ */
+#include "worker/kernels/vector.h"
+
+#include "common/check.h"
+#include "worker/kernels/exp.h"
+#include "worker/kernels/lanes.h"
+
+#include <math.h>
+#include <string.h>
+
+/* 2^n for n in [-126, 127]. */
+static float power_of_two(int32_t n)
+{
+    uint32_t bits = (uint32_t)(n + 127) << 23;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+float exp_f32(float x)
+{
+    if (isnan(x)) {
+        return x;
+    }
+    x = x < EXP_LOWEST ? EXP_LOWEST : x;
+    x = x > EXP_HIGHEST ? EXP_HIGHEST : x;
+    float n = fmaf(x, EXP_LOG2E, EXP_ROUNDER) - EXP_ROUNDER;
+    float r = fmaf(n, -EXP_LN2_HIGH, x);
+    r = fmaf(n, -EXP_LN2_LOW, r);
+    float p = fmaf(EXP_C6, r, EXP_C5);
+    p = fmaf(p, r, EXP_C4);
+    p = fmaf(p, r, EXP_C3);
+    p = fmaf(p, r, EXP_C2);
+    p = fmaf(p, r, 1.0f);
+    p = fmaf(p, r, 1.0f);
+    /* In two halves, for n reaches past both ends of the exponent: the first product is exact. */
+    int32_t whole = (int32_t)n;
+    int32_t half = whole / 2;
+    return p * power_of_two(half) * power_of_two(whole - half);
+}
+
+void rms_norm_ref(float *out, const float *x, const float *weight, int32_t n, float eps)
+{
+    float lanes[LANES] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        lanes[i % LANES] = fmaf(x[i], x[i], lanes[i % LANES]);
+    }
+    float scale = 1.0f / sqrtf(lanes_total(lanes) / (float)n + eps);
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = x[i] * scale * weight[i];
+    }
+}
+
+void silu_mul_ref(float *out, const float *gate, const float *up, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+    }
+}
+
+void softmax_ref(float *x, int32_t n)
+{
+    float max = x[0];
+    for (int32_t i = 1; i < n; i++) {
+        max = x[i] > max ? x[i] : max;
+    }
+    float lanes[LANES] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        x[i] = exp_f32(x[i] - max);
+        lanes[i % LANES] += x[i];
+    }
+    float sum = lanes_total(lanes);
+    for (int32_t i = 0; i < n; i++) {
+        x[i] = x[i] / sum;
+    }
+}
+
+void axpy_ref(float *y, float a, const float *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        y[i] = fmaf(a, x[i], y[i]);
+    }
+}
+
+void add_ref(float *y, const float *x, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        y[i] = y[i] + x[i];
+    }
+}
+
+void rope_rotate_ref(float *x, const float *cos, const float *sin, int32_t half)
+{
+    for (int32_t i = 0; i < half; i++) {
+        float a = x[i];
+        float b = x[i + half];
+        x[i] = a * cos[i] - b * sin[i];
+        x[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+void bf16_widen_ref(float *out, const bf16 *row, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        bf16 stored;
+        memcpy(&stored, row + i, sizeof stored);
+        out[i] = bf16_to_f32(stored);
+    }
+}
+
+void router_top_k(float *weights, int32_t *ids, const float *probabilities, int32_t n, int32_t k,
+                  bool normalise)
+{
+    CHECK(k >= 1 && k <= n);
+    int32_t held = 0;
+    for (int32_t id = 0; id < n; id++) {
+        float p = probabilities[id];
+        if (held == k && !(p > weights[k - 1])) {
+            continue;
+        }
+        int32_t place = held < k ? held++ : k - 1;
+        for (; place > 0 && p > weights[place - 1]; place--) {
+            weights[place] = weights[place - 1];
+            ids[place] = ids[place - 1];
+        }
+        weights[place] = p;
+        ids[place] = id;
+    }
+    if (normalise) {
+        float sum = 0.0f;
+        for (int32_t i = 0; i < k; i++) {
+            sum = sum + weights[i];
+        }
+        for (int32_t i = 0; i < k; i++) {
+            weights[i] = weights[i] / sum;
+        }
+    }
+}
