@@ -540,7 +540,7 @@ static void advise(planner *pl, uint64_t extra, plan_misfit *misfit)
     char fewer[64] = "";
     int32_t n = workers_that_fit(pl->request);
     if (n > 0) {
-        snprintf(more, sizeof more, ", or take %d workers like these", n);
+        snprintf(more, sizeof more, ", or take %d workers with as much each", n);
     }
     int64_t wanted = kv_tokens_wanted(pl->request);
     pl->extra_bytes = 0;

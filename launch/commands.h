@@ -13,4 +13,8 @@
  * table or document is printed all the same. */
 flo_code command_inspect(int argc, char **argv, flo_err *err);
 
+/* Who would hold what, from config.json and the cluster description. FLO_DIFFERS where it does not
+ * fit; with --json the document then says why. */
+flo_code command_plan(int argc, char **argv, flo_err *err);
+
 #endif
