@@ -84,3 +84,16 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
     }
     return FLO_OK;
 }
+
+size_t plan_payload_bytes_max(const model_config *m, const plan *p)
+{
+    size_t row = (size_t)m->text.hidden_size * sizeof(float);
+    size_t n_deep = m->has_vision ? (size_t)m->vision.n_deepstack : 0;
+    size_t most = STEP_ROWS_MAX * row * (1 + n_deep);
+    size_t logits = HEAD_ROWS_MAX * (size_t)m->text.vocab_size * sizeof(float);
+    size_t wide = STEP_ROWS_MAX * (size_t)(m->text.n_experts > 0 ? m->text.n_experts : 1) * sizeof(float);
+    size_t pairs = p->deterministic ? STEP_ROWS_MAX * row * (size_t)m->text.n_experts_per_token : 0;
+    most = logits > most ? logits : most;
+    most = wide > most ? wide : most;
+    return pairs > most ? pairs : most;
+}
