@@ -80,25 +80,38 @@ static flo_code take_hello(job *j, const incoming *in, flo_err *err)
     return FLO_OK;
 }
 
-static void send_setup(job *j, const cluster *c, int32_t rank)
+/* Where a worker sits: as the cluster description says, else by what it told of its host. */
+static cluster_seat seat_of(job *j, const cluster *c, int32_t rank)
 {
-    const job_node *node = node_of(j, rank);
-    Flo__Setup setup = FLO__SETUP__INIT;
-    cluster_worker wish;
-    uint32_t place = 0, places = 0;
+    if (j->options.cluster != NULL || j->options.hosts != NULL) {
+        return cluster_seat_of(c, rank);
+    }
+    cluster_seat seat = {.numa = -1, .model = ""};
     for (int32_t other = 1; other <= j->n_workers; other++) {
-        if (strcmp(node_of(j, other)->host, node->host) == 0) {
-            places++;
-            place += other < rank;
+        if (strcmp(node_of(j, other)->host, node_of(j, rank)->host) == 0) {
+            seat.places++;
+            seat.place += other < rank;
         }
     }
-    cluster_worker_wish(c, node->host, (int32_t)place, &wish);
-    setup.threads = (uint32_t)(wish.n_threads > 0 ? wish.n_threads : j->options.n_threads);
-    setup.numa = wish.numa;
-    setup.place = place;
-    setup.places = places;
-    setup.memory_bytes = wish.memory_bytes > 0 ? wish.memory_bytes : j->options.memory_bytes;
-    setup.read_gb_per_s = wish.read_gb_per_s;
+    return seat;
+}
+
+static void send_setup(job *j, const cluster *c, int32_t rank)
+{
+    cluster_seat seat = seat_of(j, c, rank);
+    int64_t threads = seat.n_cores;
+    if (j->options.n_threads > 0) {
+        threads = j->options.n_threads;
+    } else if (c->n_threads > 0) {
+        threads = c->n_threads;
+    }
+    Flo__Setup setup = FLO__SETUP__INIT;
+    setup.threads = (uint32_t)threads;
+    setup.numa = seat.numa;
+    setup.place = (uint32_t)seat.place;
+    setup.places = (uint32_t)seat.places;
+    setup.memory_bytes = seat.memory_bytes > 0 ? seat.memory_bytes : j->options.memory_bytes;
+    setup.read_gb_per_s = seat.read_gb_per_s;
     setup.log_level = (int32_t)log_get_level();
     transport_send(j->transport, rank, LANE_MAIN, MSG_SETUP, &setup.base);
 }
@@ -117,7 +130,7 @@ static flo_code take_report(job *j, const incoming *in, flo_err *err)
     return FLO_OK;
 }
 
-static flo_code make_plan(job *j, flo_err *err)
+static flo_code make_plan(job *j, const cluster *c, flo_err *err)
 {
     plan_worker_facts *facts = calloc((size_t)j->n_workers, sizeof *facts);
     plan_misfit misfit;
@@ -133,7 +146,9 @@ static flo_code make_plan(job *j, flo_err *err)
         facts[i].n_threads = node->n_threads;
     }
     plan_request request = {.model = &j->model, .n_workers = j->n_workers, .workers = facts,
-                            .n_stages = (int32_t)j->options.n_stages, .kv_tokens = j->options.kv_tokens,
+                            .n_stages = j->options.n_stages > 0 ? (int32_t)j->options.n_stages
+                                                                : c->n_stages,
+                            .kv_tokens = j->options.kv_tokens,
                             .deterministic = j->options.deterministic};
     flo_code code = plan_make(&j->plan, &request, &misfit, err);
     free(facts);
@@ -152,8 +167,8 @@ static flo_code send_assignments(job *j, const cluster *c, flo_err *err)
     assignment.epoch = j->epoch;
     assignment.dummy = j->options.load_format == LOAD_DUMMY;
     for (int32_t rank = 1; rank <= j->n_workers; rank++) {
-        const char *other = cluster_model_of(c, node_of(j, rank)->host);
-        assignment.model = (char *)(other != NULL ? other : j->model_folder);
+        const char *other = seat_of(j, c, rank).model;
+        assignment.model = (char *)(other[0] != '\0' ? other : j->model_folder);
         transport_send(j->transport, rank, LANE_MAIN, MSG_ASSIGNMENT, &assignment.base);
     }
     arena_close(&a);
@@ -241,24 +256,39 @@ static flo_code open_text(job *j, flo_err *err)
 
 /* --- the whole --------------------------------------------------------------------------------- */
 
-static flo_code meet_workers(job *j, flo_err *err)
+static flo_code read_cluster(job *j, cluster *c, flo_err *err)
 {
-    cluster c;
-    flo_code code = cluster_of_options(&c, &j->options, err);
-    if (code == FLO_OK) {
-        code = gather(j, MSG_HELLO, take_hello, err);
+    flo_code code;
+    if (j->options.cluster != NULL) {
+        code = cluster_read(c, j->options.cluster, err);
+    } else if (j->options.hosts != NULL) {
+        code = cluster_from_hosts(c, j->options.hosts, err);
+    } else {
+        return cluster_this_machine(c, err);
     }
+    if (code == FLO_OK) {
+        code = cluster_deal(c, j->n_workers, 1, err);
+        if (code != FLO_OK) {
+            cluster_free(c);
+        }
+    }
+    return code;
+}
+
+static flo_code meet_workers(job *j, const cluster *c, flo_err *err)
+{
+    flo_code code = gather(j, MSG_HELLO, take_hello, err);
     for (int32_t rank = 1; rank <= j->n_workers && code == FLO_OK; rank++) {
-        send_setup(j, &c, rank);
+        send_setup(j, c, rank);
     }
     if (code == FLO_OK) {
         code = gather(j, MSG_NODE_REPORT, take_report, err);
     }
     if (code == FLO_OK) {
-        code = make_plan(j, err);
+        code = make_plan(j, c, err);
     }
     if (code == FLO_OK) {
-        code = send_assignments(j, &c, err);
+        code = send_assignments(j, c, err);
     }
     return code;
 }
@@ -296,8 +326,13 @@ flo_code job_start(job *j, flo_err *err)
     if (code == FLO_OK) {
         code = open_text(j, err);
     }
+    cluster c;
     if (code == FLO_OK) {
-        code = meet_workers(j, err);
+        code = read_cluster(j, &c, err);
+    }
+    if (code == FLO_OK) {
+        code = meet_workers(j, &c, err);
+        cluster_free(&c);
     }
     if (code == FLO_OK) {
         code = transport_resize(j->transport, plan_payload_bytes_max(&j->model, &j->plan), err);
@@ -347,12 +382,18 @@ static flo_code take_message(job *j, const incoming *in, flo_err *err)
 flo_code job_poll(job *j, bool *busy, flo_err *err)
 {
     incoming in;
-    scheduler_pump(j->scheduler);
-    flo_code code = transport_poll(j->transport, LANE_MAIN, busy, &in, err);
-    if (code != FLO_OK || !*busy) {
-        return code;
+    *busy = false;
+    if (j->broken == FLO_OK) {
+        scheduler_pump(j->scheduler);
+        j->broken = transport_poll(j->transport, LANE_MAIN, busy, &in, &j->cause);
     }
-    return take_message(j, &in, err);
+    if (j->broken == FLO_OK && *busy) {
+        j->broken = take_message(j, &in, &j->cause);
+    }
+    if (j->broken != FLO_OK) {
+        *err = j->cause;
+    }
+    return j->broken;
 }
 
 flo_code job_ask_stats(job *j, flo_err *err)

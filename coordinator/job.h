@@ -53,6 +53,8 @@ typedef struct job {
     scheduler *scheduler;
     double load_s;
     int32_t stats_due; /* answers to StatsAsk that have not come yet */
+    flo_code broken;   /* why the job cannot go on, once it cannot */
+    flo_err cause;
 } job;
 
 /* Everything up to the point where requests can be served. Rank 0, while the workers run. */
