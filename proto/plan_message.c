@@ -50,11 +50,11 @@ static void worker_from_message(plan_worker *w, const Flo__PlanWorker *m)
     };
 }
 
-void plan_to_message(Flo__Assignment *a, const plan *p, arena *arena)
+void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory)
 {
     size_t n = (size_t)p->n_workers;
-    Flo__PlanWorker *workers = arena_take(arena, n * sizeof *workers);
-    a->workers = arena_take(arena, n * sizeof *a->workers);
+    Flo__PlanWorker *workers = arena_take(memory, n * sizeof *workers);
+    a->workers = arena_take(memory, n * sizeof *a->workers);
     a->n_workers = n;
     a->n_stages = (uint32_t)p->n_stages;
     a->kv_tokens = p->kv_tokens;

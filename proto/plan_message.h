@@ -8,8 +8,8 @@
 #include "common/plan.h"
 #include "proto/flotilla.pb-c.h"
 
-/* Fills the plan's fields of *a; the list of workers lies in the arena. */
-void plan_to_message(Flo__Assignment *a, const plan *p, arena *arena);
+/* Fills the plan's fields of *a; the list of workers lies in `memory`. */
+void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory);
 
 /* FLO_FAIL where the message is no valid plan for the model. */
 flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config *m, flo_err *err);

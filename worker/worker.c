@@ -62,9 +62,9 @@ void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype 
     *offset += 4 * n;
 }
 
-int worker_home_of(const worker *w, int32_t stage)
+int worker_home_of(const worker *w, int32_t stage_index)
 {
-    return plan_stage_home(&w->plan, stage);
+    return plan_stage_home(&w->plan, stage_index);
 }
 
 static uint64_t resident_bytes(void)

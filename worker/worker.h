@@ -70,6 +70,6 @@ void worker_dump(worker_step *ws, const char *name, const void *rows, int32_t co
 void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype, uint64_t *offset);
 
 /* The home (rank) of a stage, and of this worker's own. */
-int worker_home_of(const worker *w, int32_t stage);
+int worker_home_of(const worker *w, int32_t stage_index);
 
 #endif

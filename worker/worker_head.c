@@ -317,7 +317,7 @@ void worker_finish_step(worker_step *ws)
     }
     size_t n_wanted = 0, done = 0;
     for (size_t i = 0; i < ws->header->n_spans; i++) {
-        n_wanted += ws->header->spans[i]->want_logits;
+        n_wanted += ws->header->spans[i]->want_logits ? 1 : 0;
     }
     size_t mark = w->messages.used;
     float *normed = arena_take(&w->messages, HEAD_ROWS_MAX * hidden * sizeof *normed);

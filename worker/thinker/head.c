@@ -143,16 +143,16 @@ size_t head_arena_bytes(const plan_worker *w)
 }
 
 void head_forward(const stage *s, head_row *rows, const float *hidden, const head_want *wants,
-                  int32_t n_rows, arena *arena)
+                  int32_t n_rows, arena *memory)
 {
     CHECK(n_rows <= HEAD_ROWS_MAX);
     head_pass p = {.s = s, .hidden = hidden, .n_rows = n_rows, .n = s->worker->n_vocab_rows,
                    .wants = wants};
     p.n_grains = (p.n + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN;
     size_t all = (size_t)n_rows * (size_t)p.n, grains = (size_t)n_rows * (size_t)p.n_grains;
-    p.logits = arena_take(arena, all * sizeof *p.logits);
-    p.grain_max = arena_take(arena, grains * sizeof(float));
-    p.grain_sum = arena_take(arena, grains * sizeof(float));
+    p.logits = arena_take(memory, all * sizeof *p.logits);
+    p.grain_max = arena_take(memory, grains * sizeof(float));
+    p.grain_sum = arena_take(memory, grains * sizeof(float));
     thread_pool_each(s->pool, packed_panels(p.n), panel_task, &p);
     thread_pool_each(s->pool, n_rows * p.n_grains, grain_task, &p);
     for (int32_t r = 0; r < n_rows; r++) {
@@ -163,7 +163,7 @@ void head_forward(const stage *s, head_row *rows, const float *hidden, const hea
             rows[r].grain_sum = p.grain_sum + (size_t)r * (size_t)p.n_grains;
         }
         if (wants[r].top > 0) {
-            shortlist(&p, &rows[r], wants[r].top, arena);
+            shortlist(&p, &rows[r], wants[r].top, memory);
         }
     }
 }

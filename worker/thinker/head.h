@@ -33,7 +33,7 @@ size_t head_arena_bytes(const plan_worker *w);
 /* hidden [n_rows][H] after the final norm, n_rows <= HEAD_ROWS_MAX; rows [n_rows] written, pointing into
  * the arena, good until its next reset. */
 void head_forward(const stage *s, head_row *rows, const float *hidden, const head_want *wants,
-                  int32_t n_rows, arena *arena);
+                  int32_t n_rows, arena *memory);
 
 /* out [n][H] = rms_norm(x) with the model's final norm. */
 void head_final_norm(const stage *s, float *out, const float *x, int32_t n_rows);

@@ -90,10 +90,9 @@ static void angles_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const rope *rope = &f->s->rope;
     const float *const *axes = f->step->axes;
-    rope_angles(rope, axes[0][r], axes[1][r], axes[2][r], f->cosines + (size_t)r * (size_t)rope->half,
-                f->sines + (size_t)r * (size_t)rope->half);
+    size_t at = (size_t)r * (size_t)f->s->rope.half;
+    rope_angles(&f->s->rope, axes[0][r], axes[1][r], axes[2][r], f->cosines + at, f->sines + at);
 }
 
 static void norm_input_task(void *arg, int32_t r, int32_t thread)
