@@ -506,7 +506,7 @@ void stage_embed(const stage *s, float *x, const int32_t *ids, int32_t n)
 {
     size_t h = (size_t)s->model->text.hidden_size;
     for (int32_t i = 0; i < n; i++) {
-        kernels()->widen_bf16(x + (size_t)i * h, s->weights.embedding + (size_t)ids[i] * h,
+        kernels()->bf16_widen(x + (size_t)i * h, s->weights.embedding + (size_t)ids[i] * h,
                               s->model->text.hidden_size);
     }
 }
