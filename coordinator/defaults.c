@@ -63,7 +63,9 @@ static flo_code read_keys(sampling_defaults *d, const cJSON *root, flo_err *err)
     flo_code code = number(root, "temperature", 0, 1e6, &d->temperature, err);
     code = code == FLO_OK ? number(root, "top_p", 0, 1, &d->top_p, err) : code;
     code = code == FLO_OK ? number(root, "min_p", 0, 1, &d->min_p, err) : code;
-    code = code == FLO_OK ? number(root, "repetition_penalty", 1e-6, 1e6, &d->repetition_penalty, err) : code;
+    code = code == FLO_OK
+               ? number(root, "repetition_penalty", 1e-6, 1e6, &d->repetition_penalty, err)
+               : code;
     code = code == FLO_OK ? number(root, "top_k", 0, INT32_MAX, &top_k, err) : code;
     if (code == FLO_OK) {
         d->top_k = (int32_t)top_k;
@@ -76,8 +78,8 @@ flo_code sampling_defaults_read(sampling_defaults *d, const char *folder, flo_er
 {
     char path[4352];
     cJSON *root;
-    *d = (sampling_defaults){.temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1,
-                             .top_k = -1};
+    *d = (sampling_defaults){
+        .temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1};
     snprintf(path, sizeof path, "%s/generation_config.json", folder);
     if (access(path, F_OK) != 0) {
         return FLO_OK;

@@ -20,7 +20,8 @@ struct dump_file {
     int32_t logits_first; /* position of the first row of logits in the file */
 };
 
-static void add(dump_file *d, const char *name, int layer, tensor_dtype dtype, int64_t rows, int64_t columns)
+static void add(dump_file *d, const char *name, int layer, tensor_dtype dtype, int64_t rows,
+                int64_t columns)
 {
     char *at = d->names[d->n];
     if (layer >= 0) {
@@ -56,8 +57,8 @@ static void declare(dump_file *d, const model_config *m, int32_t n_prompt)
     add(d, "logits", -1, DTYPE_F32, whole ? n_prompt : 1, t->vocab_size);
 }
 
-static flo_code write_ids(dump_file *d, size_t entry, uint64_t first_byte, const int32_t *ids, size_t n,
-                          flo_err *err)
+static flo_code write_ids(dump_file *d, size_t entry, uint64_t first_byte, const int32_t *ids,
+                          size_t n, flo_err *err)
 {
     int64_t *wide = malloc(n * sizeof *wide + 1);
     if (wide == NULL) {
@@ -71,8 +72,8 @@ static flo_code write_ids(dump_file *d, size_t entry, uint64_t first_byte, const
     return code;
 }
 
-static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_rows, int32_t columns,
-                          bool is_ids, const void *data, flo_err *err)
+static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_rows,
+                          int32_t columns, bool is_ids, const void *data, flo_err *err)
 {
     dump_file *d = arg;
     size_t i = 0;
@@ -80,8 +81,10 @@ static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_
         i++;
     }
     if (i == d->n || d->entries[i].shape[1] != columns) {
-        return flo_fail(err, FLO_FAIL, "a worker sent rows of %s with %d columns, which the dump has no "
-                                       "place for", name, columns);
+        return flo_fail(err, FLO_FAIL,
+                        "a worker sent rows of %s with %d columns, which the dump has no "
+                        "place for",
+                        name, columns);
     }
     int32_t row = strcmp(name, "logits") == 0 ? first - d->logits_first : first;
     uint64_t cell = (uint64_t)row * (uint64_t)columns;
@@ -104,14 +107,15 @@ static flo_code write_prompt(dump_file *d, const int32_t *prompt, int32_t n_prom
     }
     flo_code code = write_ids(d, 0, 0, prompt, (size_t)n_prompt, err);
     if (code == FLO_OK) {
-        code = safetensors_write(d->writer, 1, 0, positions, (size_t)n_prompt * 3 * sizeof *positions, err);
+        code = safetensors_write(d->writer, 1, 0, positions,
+                                 (size_t)n_prompt * 3 * sizeof *positions, err);
     }
     free(positions);
     return code;
 }
 
-flo_code dump_file_new(dump_file **out, const char *path, const model_config *m, const int32_t *prompt,
-                       int32_t n_prompt, flo_err *err)
+flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
+                       const int32_t *prompt, int32_t n_prompt, flo_err *err)
 {
     size_t most = 8 + 4 * (size_t)m->text.n_layers;
     dump_file *d = calloc(1, sizeof *d);

@@ -62,7 +62,8 @@ void gateway_link_close(gateway_link *l)
     free(l);
 }
 
-flo_code gateway_link_take(gateway_link *l, Flo__ToCoordinator **message, bool *closed, flo_err *err)
+flo_code gateway_link_take(gateway_link *l, Flo__ToCoordinator **message, bool *closed,
+                           flo_err *err)
 {
     frame f;
     *message = NULL;
@@ -77,10 +78,12 @@ flo_code gateway_link_take(gateway_link *l, Flo__ToCoordinator **message, bool *
         return FLO_OK;
     }
     *message = flo__to_coordinator__unpack(NULL, f.n_bytes, f.body);
-    return *message != NULL ? FLO_OK : flo_fail(err, FLO_FAIL, "the gateway sent a damaged message");
+    return *message != NULL ? FLO_OK
+                            : flo_fail(err, FLO_FAIL, "the gateway sent a damaged message");
 }
 
-void gateway_link_progress(gateway_link *l, int32_t rank, const char *host, uint64_t done, uint64_t total)
+void gateway_link_progress(gateway_link *l, int32_t rank, const char *host, uint64_t done,
+                           uint64_t total)
 {
     Flo__Progress p = FLO__PROGRESS__INIT;
     Flo__ToGateway m = FLO__TO_GATEWAY__INIT;

@@ -1,8 +1,8 @@
 /*
  * generation.h - one answer being made: what was asked, what there is so far.
  *
- * The owner fills the first part and hands it to the scheduler; the scheduler fills the rest and calls
- * on_token for each new id, and on_done once. Ids, once told, never change.
+ * The owner fills the first part and hands it to the scheduler; the scheduler fills the rest and
+ * calls on_token for each new id, and on_done once. Ids, once told, never change.
  */
 #ifndef FLOTILLA_COORDINATOR_GENERATION_H
 #define FLOTILLA_COORDINATOR_GENERATION_H
@@ -15,7 +15,12 @@
 
 enum { LOGPROBS_MAX = 20, STOP_IDS_MAX = 32 };
 
-typedef enum finish_reason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED } finish_reason;
+typedef enum finish_reason {
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_CANCELLED,
+    FINISH_FAILED
+} finish_reason;
 
 typedef struct token_logprob {
     float logprob; /* of the chosen id */
@@ -33,7 +38,14 @@ typedef struct dump_sink {
 } dump_sink;
 
 /* GEN_DRAIN: all tokens are made, rows of the dump are still on their way from other stages. */
-typedef enum generation_state { GEN_NEW, GEN_QUEUED, GEN_PROMPT, GEN_DECODE, GEN_DRAIN, GEN_DONE } generation_state;
+typedef enum generation_state {
+    GEN_NEW,
+    GEN_QUEUED,
+    GEN_PROMPT,
+    GEN_DECODE,
+    GEN_DRAIN,
+    GEN_DONE
+} generation_state;
 
 typedef struct generation {
     /* asked */

@@ -1,6 +1,6 @@
 /*
- * job.c - see job.h. Each phase of the start is a function that waits for one answer of every worker;
- * a Fault in between ends the start with the worker's own sentence.
+ * job.c - see job.h. Each phase of the start is a function that waits for one answer of every
+ * worker; a Fault in between ends the start with the worker's own sentence.
  */
 #include "coordinator/job.h"
 
@@ -36,14 +36,16 @@ static flo_code worker_fault(job *j, const incoming *in, flo_err *err)
     const Flo__Fault *f = in->as.fault;
     flo_code code = f->code == FLO_USAGE || f->code == FLO_DIFFERS ? (flo_code)f->code : FLO_FAIL;
     const char *host = node_of(j, in->source)->host;
-    return flo_fail(err, code, "worker rank %d on %s: %s", in->source, host[0] != '\0' ? host : "?", f->text);
+    return flo_fail(err, code, "worker rank %d on %s: %s", in->source, host[0] != '\0' ? host : "?",
+                    f->text);
 }
 
-/* --- the phases of the start ------------------------------------------------------------------- */
+/* --- the phases of the start -------------------------------------------------------------------
+ */
 
 /* Waits until every worker has sent one message of `kind`, giving each to take. */
-static flo_code gather(job *j, message_kind kind, flo_code (*take)(job *, const incoming *, flo_err *),
-                       flo_err *err)
+static flo_code gather(job *j, message_kind kind,
+                       flo_code (*take)(job *, const incoming *, flo_err *), flo_err *err)
 {
     for (int32_t due = j->n_workers; due > 0;) {
         incoming in;
@@ -73,8 +75,9 @@ static flo_code take_hello(job *j, const incoming *in, flo_err *err)
     const Flo__Hello *hello = in->as.hello;
     snprintf(node_of(j, in->source)->host, sizeof j->nodes[0].host, "%s", hello->host);
     if (strcmp(hello->version, FLOTILLA_VERSION) != 0) {
-        return flo_fail(err, FLO_FAIL, "rank %d on %s runs Flotilla %s, the coordinator runs %s; install the "
-                                       "same version on every host",
+        return flo_fail(err, FLO_FAIL,
+                        "rank %d on %s runs Flotilla %s, the coordinator runs %s; install the "
+                        "same version on every host",
                         in->source, hello->host, hello->version, FLOTILLA_VERSION);
     }
     return FLO_OK;
@@ -145,7 +148,9 @@ static flo_code make_plan(job *j, const cluster *c, flo_err *err)
         facts[i].read_gb_per_s = node->read_gb_per_s;
         facts[i].n_threads = node->n_threads;
     }
-    plan_request request = {.model = &j->model, .n_workers = j->n_workers, .workers = facts,
+    plan_request request = {.model = &j->model,
+                            .n_workers = j->n_workers,
+                            .workers = facts,
                             .n_stages = j->options.n_stages > 0 ? (int32_t)j->options.n_stages
                                                                 : c->n_stages,
                             .kv_tokens = j->options.kv_tokens,
@@ -187,12 +192,14 @@ static flo_code take_loading(job *j, const incoming *in, flo_err *err)
         node->total_bytes = in->as.load_progress->bytes_total;
     }
     if (j->link != NULL) {
-        gateway_link_progress(j->link, in->source, node->host, node->loaded_bytes, node->total_bytes);
+        gateway_link_progress(j->link, in->source, node->host, node->loaded_bytes,
+                              node->total_bytes);
     }
     return FLO_OK;
 }
 
-/* --- the checkpoint, before anything is loaded ------------------------------------------------- */
+/* --- the checkpoint, before anything is loaded -------------------------------------------------
+ */
 
 static void log_defect(void *arg, const char *name, const char *sentence)
 {
@@ -231,7 +238,8 @@ static flo_code check_checkpoint(job *j, flo_err *err)
     size_t n = model_thinker_check(c, &j->model, SIZE_MAX, note_defect, &defect);
     checkpoint_close(c);
     if (n > 0) {
-        return flo_fail(err, FLO_FAIL, "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them)",
+        return flo_fail(err, FLO_FAIL,
+                        "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them)",
                         defect.sentence, n, n == 1 ? "" : "s", j->model_folder);
     }
     return FLO_OK;
@@ -254,7 +262,8 @@ static flo_code open_text(job *j, flo_err *err)
     return code;
 }
 
-/* --- the whole --------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------
+ */
 
 static flo_code read_cluster(job *j, cluster *c, flo_err *err)
 {
@@ -301,9 +310,10 @@ static void log_plan(const job *j)
     for (int32_t i = 0; i < j->n_workers; i++) {
         const plan_worker *w = &j->plan.workers[i];
         const job_node *n = &j->nodes[i];
-        log_debug("worker rank %d on %s: %s, %s; layers %d..%d, experts %d..%d, %.1f MB planned", w->rank,
-                  n->host, n->binding, n->isa, w->first_layer, w->first_layer + w->n_layers - 1,
-                  w->first_expert, w->first_expert + w->n_experts - 1,
+        log_debug("worker rank %d on %s: %s, %s; layers %d..%d, experts %d..%d, %.1f MB planned",
+                  w->rank, n->host, n->binding, n->isa, w->first_layer,
+                  w->first_layer + w->n_layers - 1, w->first_expert,
+                  w->first_expert + w->n_experts - 1,
                   (double)(w->weight_bytes + w->kv_bytes + w->work_bytes) * 1e-6);
     }
 }
@@ -314,10 +324,11 @@ flo_code job_start(job *j, flo_err *err)
     j->n_workers = transport_size(j->transport) - 1;
     j->epoch = ((uint64_t)time(NULL) << 16) | 1; /* tells this plan from that of an earlier job */
     if (j->n_workers < 1 || j->n_workers > PLAN_WORKERS_MAX) {
-        return flo_fail(err, FLO_USAGE,
-                        "%d workers: start 1 to %d of them beside the coordinator, as in `mpirun -np 1 "
-                        "flotilla-coordinator ... : -np 2 flotilla-worker`",
-                        j->n_workers, PLAN_WORKERS_MAX);
+        return flo_fail(
+            err, FLO_USAGE,
+            "%d workers: start 1 to %d of them beside the coordinator, as in `mpirun -np 1 "
+            "flotilla-coordinator ... : -np 2 flotilla-worker`",
+            j->n_workers, PLAN_WORKERS_MAX);
     }
     flo_code code = model_config_read(&j->model, j->model_folder, err);
     if (code == FLO_OK) {
@@ -350,7 +361,8 @@ flo_code job_start(job *j, flo_err *err)
     return code;
 }
 
-/* --- serving ----------------------------------------------------------------------------------- */
+/* --- serving -----------------------------------------------------------------------------------
+ */
 
 static flo_code take_stats(job *j, const incoming *in, flo_err *err)
 {

@@ -1,9 +1,10 @@
 /*
- * job.h - rank 0's side of a job: who the workers are, what they hold, and the loop that serves them.
+ * job.h - rank 0's side of a job: who the workers are, what they hold, and the loop that serves
+ * them.
  *
- * Start: every worker says hello; the coordinator tells it how to sit down on its node, hears what the
- * node has, checks the checkpoint's headers, makes the plan, hands out the parts, and waits until all
- * are loaded. Nothing is loaded when the plan does not fit or a tensor is missing.
+ * Start: every worker says hello; the coordinator tells it how to sit down on its node, hears what
+ * the node has, checks the checkpoint's headers, makes the plan, hands out the parts, and waits
+ * until all are loaded. Nothing is loaded when the plan does not fit or a tensor is missing.
  */
 #ifndef FLOTILLA_COORDINATOR_JOB_H
 #define FLOTILLA_COORDINATOR_JOB_H
@@ -44,7 +45,7 @@ typedef struct job {
     gateway_link *link; /* NULL in the plain mpirun form */
     model_config model;
     sampling_defaults defaults;
-    tokenizer *tokenizer;     /* NULL with dummy weights where the folder has none */
+    tokenizer *tokenizer; /* NULL with dummy weights where the folder has none */
     chat_template *chat_template;
     plan plan;
     uint64_t epoch;

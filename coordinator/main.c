@@ -29,14 +29,17 @@ typedef struct own_options { /* of the plain mpirun form */
 static void print_help(void)
 {
     printf("flotilla-coordinator %s: rank 0 of a Flotilla job\n\n"
-           "  mpirun -np 1 flotilla-coordinator [options] --requests in.jsonl [--output out.jsonl] \\\n"
+           "  mpirun -np 1 flotilla-coordinator [options] --requests in.jsonl [--output out.jsonl] "
+           "\\\n"
            "       : -np N flotilla-worker\n"
            "  mpirun -np 1 flotilla-coordinator [options] --prompt TEXT : -np N flotilla-worker\n\n"
-           "  --requests F   a JSONL file of {\"custom_id\": \"a\", \"body\": {...}} lines, the body a chat\n"
+           "  --requests F   a JSONL file of {\"custom_id\": \"a\", \"body\": {...}} lines, the "
+           "body a chat\n"
            "                 completion's or {\"prompt_ids\": [...]}; - is standard input\n"
            "  --output F     answers, one line each in the OpenAI batch form (standard output)\n"
            "  --prompt TEXT  one user message; the answer goes to standard output\n\n"
-           "The other options are those of `flotilla generate --help`. People start Flotilla with the\n"
+           "The other options are those of `flotilla generate --help`. People start Flotilla with "
+           "the\n"
            "`flotilla` command; this form is for job scripts of their own.\n",
            FLOTILLA_VERSION);
 }
@@ -81,7 +84,8 @@ static flo_code serve_prompt(job *j, const char *prompt, flo_err *err)
 static flo_code run_job(job *j, const own_options *own, flo_err *err)
 {
     if (j->link == NULL && own->requests == NULL && own->prompt == NULL) {
-        return flo_fail(err, FLO_USAGE, "say what to answer: --requests FILE.jsonl or --prompt TEXT");
+        return flo_fail(err, FLO_USAGE,
+                        "say what to answer: --requests FILE.jsonl or --prompt TEXT");
     }
     flo_code code = model_folder_find(j->model_folder, j->options.model, err);
     if (code == FLO_OK) {
@@ -123,8 +127,9 @@ static flo_code run_mpi(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &granted);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    flo_code code = rank == 0 ? FLO_OK
-                              : flo_fail(&err, FLO_USAGE, "flotilla-coordinator must be rank 0, and one");
+    flo_code code = rank == 0
+                        ? FLO_OK
+                        : flo_fail(&err, FLO_USAGE, "flotilla-coordinator must be rank 0, and one");
     if (code == FLO_OK) {
         code = gateway_link_open(&j->link, &err);
     }

@@ -15,10 +15,11 @@
 
 enum { MAX_NEW_DEFAULT = 1024, TOP_K_DEFAULT = 50 };
 
-/* --- numbers of the body ----------------------------------------------------------------------- */
+/* --- numbers of the body -----------------------------------------------------------------------
+ */
 
-static flo_code take_number(const cJSON *body, const char *name, double min, double max, double *out,
-                            flo_err *err)
+static flo_code take_number(const cJSON *body, const char *name, double min, double max,
+                            double *out, flo_err *err)
 {
     const cJSON *item = json_member(body, name);
     if (item == NULL || cJSON_IsNull(item)) {
@@ -31,16 +32,16 @@ static flo_code take_number(const cJSON *body, const char *name, double min, dou
     return FLO_OK;
 }
 
-static flo_code take_integer(const cJSON *body, const char *name, int64_t min, int64_t max, int64_t *out,
-                             flo_err *err)
+static flo_code take_integer(const cJSON *body, const char *name, int64_t min, int64_t max,
+                             int64_t *out, flo_err *err)
 {
     const cJSON *item = json_member(body, name);
     if (item == NULL || cJSON_IsNull(item)) {
         return FLO_OK;
     }
     if (!json_integer(item, min, max, out)) {
-        return flo_fail(err, FLO_USAGE, "%s must be a whole number from %lld to %lld", name, (long long)min,
-                        (long long)max);
+        return flo_fail(err, FLO_USAGE, "%s must be a whole number from %lld to %lld", name,
+                        (long long)min, (long long)max);
     }
     return FLO_OK;
 }
@@ -68,8 +69,8 @@ static flo_code take_seed(const cJSON *body, uint64_t *seed, flo_err *err)
     return code;
 }
 
-/* As in the reference: greedy unless the checkpoint says do_sample or a temperature over 0 is asked,
- * and then top-k is 50 unless said otherwise. */
+/* As in the reference: greedy unless the checkpoint says do_sample or a temperature over 0 is
+ * asked, and then top-k is 50 unless said otherwise. */
 static flo_code take_sampling(const job *j, const cJSON *body, sampling *s, flo_err *err)
 {
     const sampling_defaults *d = &j->defaults;
@@ -78,7 +79,8 @@ static flo_code take_sampling(const job *j, const cJSON *body, sampling *s, flo_
     flo_code code = take_number(body, "temperature", 0, 1e6, &temperature, err);
     code = code == FLO_OK ? take_number(body, "top_p", 0, 1, &top_p, err) : code;
     code = code == FLO_OK ? take_number(body, "min_p", 0, 1, &min_p, err) : code;
-    code = code == FLO_OK ? take_number(body, "repetition_penalty", 1e-6, 1e6, &penalty, err) : code;
+    code =
+        code == FLO_OK ? take_number(body, "repetition_penalty", 1e-6, 1e6, &penalty, err) : code;
     code = code == FLO_OK ? take_integer(body, "top_k", 0, INT32_MAX, &top_k, err) : code;
     code = code == FLO_OK ? take_seed(body, &s->seed, err) : code;
     if (code != FLO_OK) {
@@ -91,7 +93,9 @@ static flo_code take_sampling(const job *j, const cJSON *body, sampling *s, flo_
     s->top_k = top_k >= 0 ? (int32_t)top_k : d->top_k >= 0 ? d->top_k : TOP_K_DEFAULT;
     s->top_p = top_p >= 0 ? top_p : d->top_p >= 0 ? d->top_p : 1;
     s->min_p = min_p >= 0 ? min_p : d->min_p >= 0 ? d->min_p : 0;
-    s->repetition_penalty = penalty >= 0 ? penalty : d->repetition_penalty >= 0 ? d->repetition_penalty : 1;
+    s->repetition_penalty = penalty >= 0                 ? penalty
+                            : d->repetition_penalty >= 0 ? d->repetition_penalty
+                                                         : 1;
     return FLO_OK;
 }
 
@@ -123,14 +127,15 @@ static void take_stop_ids(const job *j, const cJSON *body, generation *g)
     }
 }
 
-/* --- keys -------------------------------------------------------------------------------------- */
+/* --- keys --------------------------------------------------------------------------------------
+ */
 
 static flo_code check_keys(const cJSON *body, flo_err *err)
 {
     static const char *const known[] = {
         "messages", "prompt", "raw", "prompt_ids", "tools", "template_options", "max_tokens",
-        "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed",
-        "ignore_eos", "logprobs", "top_logprobs",
+        "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
+        "seed", "ignore_eos", "logprobs", "top_logprobs",
         /* said by clients, without effect here */
         "model", "user", "metadata", "store"};
     const cJSON *item;
@@ -144,16 +149,20 @@ static flo_code check_keys(const cJSON *body, flo_err *err)
             found = found || strcmp(item->string, known[i]) == 0;
         }
         bool neutral = (strcmp(item->string, "stream") == 0 && cJSON_IsFalse(item)) ||
-                       (strcmp(item->string, "n") == 0 && item->valuedouble == 1) || cJSON_IsNull(item);
+                       (strcmp(item->string, "n") == 0 && item->valuedouble == 1) ||
+                       cJSON_IsNull(item);
         if (!found && !neutral) {
-            return flo_fail(err, FLO_USAGE, "the request's key \"%s\" is not known, or asks for what is not "
-                                            "built yet", item->string);
+            return flo_fail(err, FLO_USAGE,
+                            "the request's key \"%s\" is not known, or asks for what is not "
+                            "built yet",
+                            item->string);
         }
     }
     return FLO_OK;
 }
 
-/* --- the prompt -------------------------------------------------------------------------------- */
+/* --- the prompt --------------------------------------------------------------------------------
+ */
 
 static flo_code check_parts(const cJSON *messages, flo_err *err)
 {
@@ -174,10 +183,12 @@ static flo_code check_parts(const cJSON *messages, flo_err *err)
         {
             const cJSON *type = json_member(part, "type");
             if (!cJSON_IsObject(part) ||
-                (type != NULL && (!cJSON_IsString(type) || strcmp(type->valuestring, "text") != 0)) ||
+                (type != NULL &&
+                 (!cJSON_IsString(type) || strcmp(type->valuestring, "text") != 0)) ||
                 json_member(part, "text") == NULL) {
-                return flo_fail(err, FLO_USAGE, "a message has a part that is no text; pictures, sound and "
-                                                "video are not built yet");
+                return flo_fail(err, FLO_USAGE,
+                                "a message has a part that is no text; pictures, sound and "
+                                "video are not built yet");
             }
         }
     }
@@ -213,15 +224,17 @@ static flo_code encode(request *r, const char *text, size_t n_bytes, flo_err *er
         return code;
     }
     if (n > INT32_MAX) {
-        return flo_fail(err, FLO_USAGE, "the prompt has %zu tokens, more than any context holds", n);
+        return flo_fail(err, FLO_USAGE, "the prompt has %zu tokens, more than any context holds",
+                        n);
     }
     r->generation.n_prompt = (int32_t)n;
     const model_tokens *t = &r->job->model.tokens;
     for (size_t i = 0; i < n; i++) {
         int32_t id = r->prompt[i];
         if (id == t->image || id == t->audio || id == t->video) {
-            return flo_fail(err, FLO_USAGE, "the prompt has a place for a picture, a sound or a video (%s), "
-                                            "and none is given",
+            return flo_fail(err, FLO_USAGE,
+                            "the prompt has a place for a picture, a sound or a video (%s), "
+                            "and none is given",
                             tokenizer_piece(r->job->tokenizer, id));
         }
     }
@@ -253,8 +266,9 @@ static flo_code prompt_from_text(request *r, const cJSON *body, flo_err *err)
     const cJSON *prompt = json_member(body, "prompt");
     size_t n_bytes;
     if (!cJSON_IsString(prompt) || !cJSON_IsTrue(json_member(body, "raw"))) {
-        return flo_fail(err, FLO_USAGE, "prompt must be a string with \"raw\": true beside it; what goes through "
-                                        "the chat template stands in messages");
+        return flo_fail(err, FLO_USAGE,
+                        "prompt must be a string with \"raw\": true beside it; what goes through "
+                        "the chat template stands in messages");
     }
     char *text = json_string_copy(prompt, &n_bytes);
     if (text == NULL) {
@@ -294,7 +308,8 @@ static flo_code make_prompt(request *r, const cJSON *body, flo_err *err)
     int kinds = (json_member(body, "messages") != NULL) + (json_member(body, "prompt") != NULL) +
                 (json_member(body, "prompt_ids") != NULL);
     if (kinds != 1) {
-        return flo_fail(err, FLO_USAGE, "a request has exactly one of messages, prompt and prompt_ids");
+        return flo_fail(err, FLO_USAGE,
+                        "a request has exactly one of messages, prompt and prompt_ids");
     }
     if (json_member(body, "prompt_ids") != NULL) {
         return prompt_from_ids(r, body, err);
@@ -307,7 +322,8 @@ static flo_code make_prompt(request *r, const cJSON *body, flo_err *err)
                                                  : prompt_from_text(r, body, err);
 }
 
-/* --- while it runs ----------------------------------------------------------------------------- */
+/* --- while it runs -----------------------------------------------------------------------------
+ */
 
 static void put_text(request *r, const char *text, size_t n_bytes)
 {
@@ -343,7 +359,8 @@ static void on_done(generation *g)
     const char *text;
     size_t n_bytes;
     flo_err err;
-    if (r->detokenizer != NULL && detokenizer_flush(r->detokenizer, &text, &n_bytes, &err) == FLO_OK) {
+    if (r->detokenizer != NULL &&
+        detokenizer_flush(r->detokenizer, &text, &n_bytes, &err) == FLO_OK) {
         put_text(r, text, n_bytes);
     }
     r->ends.done(r->ends.arg, r);
@@ -354,7 +371,8 @@ static flo_code fill_generation(request *r, const cJSON *body, flo_err *err)
     generation *g = &r->generation;
     int64_t max_new = MAX_NEW_DEFAULT;
     flo_code code = take_integer(body, "max_tokens", 1, INT32_MAX, &max_new, err);
-    code = code == FLO_OK ? take_integer(body, "max_completion_tokens", 1, INT32_MAX, &max_new, err) : code;
+    code = code == FLO_OK ? take_integer(body, "max_completion_tokens", 1, INT32_MAX, &max_new, err)
+                          : code;
     code = code == FLO_OK ? take_sampling(r->job, body, &g->sampling, err) : code;
     code = code == FLO_OK ? take_logprobs(body, &g->logprobs, err) : code;
     code = code == FLO_OK ? make_prompt(r, body, err) : code;
@@ -377,7 +395,8 @@ static flo_code open_dump(request *r, const char *path, flo_err *err)
         return FLO_OK; /* the scheduler refuses such prompts with the right words */
     }
     r->dump_path = strdup(path);
-    flo_code code = dump_file_new(&r->dump, path, &r->job->model, r->prompt, r->generation.n_prompt, err);
+    flo_code code =
+        dump_file_new(&r->dump, path, &r->job->model, r->prompt, r->generation.n_prompt, err);
     if (code == FLO_OK) {
         r->generation.dump = dump_file_sink(r->dump);
     }
@@ -451,7 +470,8 @@ void request_free(request *r)
     free(r);
 }
 
-/* --- the answer -------------------------------------------------------------------------------- */
+/* --- the answer --------------------------------------------------------------------------------
+ */
 
 static void put_ids(buffer *b, const char *name, const int32_t *ids, int32_t n)
 {
@@ -516,11 +536,13 @@ static uint64_t own_resident_bytes(void)
 
 static void put_memory(buffer *b, const job *j)
 {
-    put_real(b, ", \"memory\": {\"coordinator_rss_bytes\": %.0f, \"workers\": [", (double)own_resident_bytes());
+    put_real(b, ", \"memory\": {\"coordinator_rss_bytes\": %.0f, \"workers\": [",
+             (double)own_resident_bytes());
     for (int32_t i = 0; i < j->n_workers; i++) {
         const plan_worker *w = &j->plan.workers[i];
         put_real(b, i > 0 ? ", {\"rank\": %.0f" : "{\"rank\": %.0f", (double)w->rank);
-        put_real(b, ", \"planned_bytes\": %.0f", (double)(w->weight_bytes + w->kv_bytes + w->work_bytes));
+        put_real(b, ", \"planned_bytes\": %.0f",
+                 (double)(w->weight_bytes + w->kv_bytes + w->work_bytes));
         put_real(b, ", \"rss_bytes\": %.0f}", (double)j->nodes[i].rss_bytes);
     }
     buffer_append_text(b, "]}");

@@ -37,14 +37,15 @@ struct request {
     request *next; /* the owner's list */
 };
 
-/* Takes the body apart, makes the prompt's ids, and hands the generation to the scheduler. dump_path:
- * file for the prompt pass's tensors, NULL or "" for none. On success done will be called once. */
+/* Takes the body apart, makes the prompt's ids, and hands the generation to the scheduler.
+ * dump_path: file for the prompt pass's tensors, NULL or "" for none. On success done will be
+ * called once. */
 flo_code request_start(request **out, job *j, uint64_t id, const char *body, size_t n_bytes,
                        const char *dump_path, const request_ends *ends, flo_err *err);
 void request_free(request *r);
 
-/* The answer of `flotilla generate --json` (the caller frees *json). Asks the workers' sizes, so it may
- * poll the job. FLO_FAIL where the generation or the dump failed. */
+/* The answer of `flotilla generate --json` (the caller frees *json). Asks the workers' sizes, so it
+ * may poll the job. FLO_FAIL where the generation or the dump failed. */
 flo_code request_answer(request *r, char **json, size_t *n_bytes, flo_err *err);
 
 #endif

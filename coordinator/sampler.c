@@ -1,8 +1,8 @@
 /*
  * sampler.c - the steps on a list of candidates.
  *
- * Works on the shortlist where top-k makes that exact, else on the whole row: a few passes and one sort,
- * about a millisecond for 152,064 candidates with top-p alone, microseconds for 50.
+ * Works on the shortlist where top-k makes that exact, else on the whole row: a few passes and one
+ * sort, about a millisecond for 152,064 candidates with top-p alone, microseconds for 50.
  */
 #include "coordinator/sampler.h"
 
@@ -70,7 +70,8 @@ double sampler_uniform(uint64_t seed, uint64_t index)
     return (double)(x >> 11) * 0x1p-53;
 }
 
-/* --- the steps --------------------------------------------------------------------------------- */
+/* --- the steps ---------------------------------------------------------------------------------
+ */
 
 static void penalise(sampler *s, const logit_row *row, const int32_t *history, int32_t n_history,
                      float penalty)
@@ -182,7 +183,8 @@ static flo_code load(sampler *s, const sampling *how, const logit_row *row, cons
         s->list[i] = (candidate){.logit = row->logits[i], .at = i};
     }
     if (row->n == 0) {
-        return flo_fail(err, FLO_FAIL, "the model computed no comparable logit (all are not a number)");
+        return flo_fail(err, FLO_FAIL,
+                        "the model computed no comparable logit (all are not a number)");
     }
     if (how->repetition_penalty != 1.0) {
         penalise(s, row, history, n_history, (float)how->repetition_penalty);
@@ -209,7 +211,8 @@ static void warp(sampler *s, const sampling *how, int32_t n)
     softmax(s, n);
 }
 
-/* --- choices ----------------------------------------------------------------------------------- */
+/* --- choices -----------------------------------------------------------------------------------
+ */
 
 static int32_t id_at(const logit_row *row, int32_t i)
 {
@@ -260,8 +263,9 @@ static int32_t draw(sampler *s, const logit_row *row, double u)
     return id_at(row, s->order[left - 1]->at);
 }
 
-flo_code sampler_choose(sampler *s, const sampling *how, const logit_row *row, const int32_t *history,
-                        int32_t n_history, uint64_t index, int32_t *id, flo_err *err)
+flo_code sampler_choose(sampler *s, const sampling *how, const logit_row *row,
+                        const int32_t *history, int32_t n_history, uint64_t index, int32_t *id,
+                        flo_err *err)
 {
     flo_code code = load(s, how, row, history, n_history, err);
     if (code != FLO_OK) {

@@ -41,7 +41,7 @@ struct scheduler {
     int32_t n_active;
     sent_step *sent; /* ring of n_sent_max */
     int32_t n_sent_max, first_sent, n_sent;
-    arena arena; /* of the step being made */
+    arena arena;      /* of the step being made */
     int32_t *history; /* [kv_tokens + 1] */
 };
 
@@ -105,7 +105,8 @@ bool scheduler_busy(const scheduler *s)
     return s->n_active > 0 || s->waiting != NULL || s->n_sent > 0;
 }
 
-/* --- coming and going -------------------------------------------------------------------------- */
+/* --- coming and going --------------------------------------------------------------------------
+ */
 
 flo_code scheduler_submit(scheduler *s, generation *g, flo_err *err)
 {
@@ -113,14 +114,16 @@ flo_code scheduler_submit(scheduler *s, generation *g, flo_err *err)
         return flo_fail(err, FLO_USAGE, "the prompt is empty; give at least one token");
     }
     if (g->n_prompt > s->plan->kv_tokens) {
-        return flo_fail(err, FLO_USAGE,
-                        "the prompt has %d tokens, the KV cache holds %lld; shorten it or start with a "
-                        "larger --kv-tokens",
-                        g->n_prompt, (long long)s->plan->kv_tokens);
+        return flo_fail(
+            err, FLO_USAGE,
+            "the prompt has %d tokens, the KV cache holds %lld; shorten it or start with a "
+            "larger --kv-tokens",
+            g->n_prompt, (long long)s->plan->kv_tokens);
     }
     for (int32_t i = 0; i < g->n_prompt; i++) {
         if (g->prompt[i] < 0 || g->prompt[i] >= s->model->text.vocab_size) {
-            return flo_fail(err, FLO_USAGE, "prompt id %d (at %d) is outside the vocabulary of %d tokens",
+            return flo_fail(err, FLO_USAGE,
+                            "prompt id %d (at %d) is outside the vocabulary of %d tokens",
                             g->prompt[i], i, s->model->text.vocab_size);
         }
     }
@@ -208,7 +211,8 @@ void scheduler_cancel(scheduler *s, generation *g)
     }
 }
 
-/* hidden.0 .. hidden.L and hidden.norm, three tensors of each router, logits where all are wanted. */
+/* hidden.0 .. hidden.L and hidden.norm, three tensors of each router, logits where all are wanted.
+ */
 static int64_t dumped_tensors(const model_config *m, const dump_sink *dump)
 {
     int64_t n = m->text.n_layers + 2 + (dump->logits ? 1 : 0);
@@ -222,8 +226,9 @@ static void admit(scheduler *s)
 {
     while (s->waiting != NULL) {
         generation *g = s->waiting;
-        if (!kv_ledger_admit(s->ledger, g->prompt, g->n_prompt, (int64_t)g->n_prompt + g->max_new - 1,
-                             g->dump != NULL, &g->sequence, &g->n_reused)) {
+        if (!kv_ledger_admit(s->ledger, g->prompt, g->n_prompt,
+                             (int64_t)g->n_prompt + g->max_new - 1, g->dump != NULL, &g->sequence,
+                             &g->n_reused)) {
             return;
         }
         s->waiting = g->next;
@@ -231,12 +236,13 @@ static void admit(scheduler *s)
         g->n_dump_due = g->dump != NULL ? g->n_prompt * dumped_tensors(s->model, g->dump) : 0;
         g->state = GEN_PROMPT;
         s->active[s->n_active++] = g;
-        log_debug("sequence %llu: %d prompt tokens, %d of them known", (unsigned long long)g->sequence,
-                  g->n_prompt, g->n_reused);
+        log_debug("sequence %llu: %d prompt tokens, %d of them known",
+                  (unsigned long long)g->sequence, g->n_prompt, g->n_reused);
     }
 }
 
-/* --- making a step ----------------------------------------------------------------------------- */
+/* --- making a step -----------------------------------------------------------------------------
+ */
 
 typedef struct step_builder {
     scheduler *s;
@@ -303,8 +309,8 @@ static void add_decode_rows(step_builder *b)
     }
 }
 
-/* Rows of a prompt that go at a time: all that fit where one stage works alone; less where a pipeline is
- * to be filled, or where others wait for their next token. */
+/* Rows of a prompt that go at a time: all that fit where one stage works alone; less where a
+ * pipeline is to be filled, or where others wait for their next token. */
 static int32_t chunk_rows(const step_builder *b, const generation *g)
 {
     int32_t left = g->n_prompt - g->n_sent, free_rows = STEP_ROWS_MAX - (int32_t)b->header.rows;
@@ -390,7 +396,8 @@ void scheduler_pump(scheduler *s)
     }
 }
 
-/* --- what comes back --------------------------------------------------------------------------- */
+/* --- what comes back ---------------------------------------------------------------------------
+ */
 
 /* log(sum(exp(logits))) of the whole row, from the grains' sums. */
 static double log_sum_exp(const Flo__RowLogits *m)
@@ -406,7 +413,8 @@ static double log_sum_exp(const Flo__RowLogits *m)
 }
 
 /* The K largest of a row; a shortlist is sorted already. */
-static void note_logprobs(token_logprob *out, const logit_row *row, double lse, int32_t k, int32_t id)
+static void note_logprobs(token_logprob *out, const logit_row *row, double lse, int32_t k,
+                          int32_t id)
 {
     out->n_top = k < row->n ? k : row->n;
     for (int32_t i = 0; i < row->n; i++) {
@@ -444,20 +452,21 @@ static bool is_stop(const generation *g, int32_t id)
     return false;
 }
 
-static flo_code read_row(scheduler *s, const incoming *in, const Flo__RowLogits *m, const void *payload,
-                         logit_row *row, flo_err *err)
+static flo_code read_row(scheduler *s, const incoming *in, const Flo__RowLogits *m,
+                         const void *payload, logit_row *row, flo_err *err)
 {
     if (m->all != NULL) {
         const void *all;
         size_t n = (size_t)s->model->text.vocab_size;
-        flo_code code = transport_tensor(m->all, FLO__DTYPE__F32, n, payload, in->payload_bytes, "logits",
-                                         &all, err);
+        flo_code code = transport_tensor(m->all, FLO__DTYPE__F32, n, payload, in->payload_bytes,
+                                         "logits", &all, err);
         *row = (logit_row){.n = (int32_t)n, .ids = NULL, .logits = all};
         return code;
     }
     for (size_t i = 0; i < m->n_ids; i++) {
         if (m->ids[i] < 0 || m->ids[i] >= s->model->text.vocab_size || m->n_logits != m->n_ids) {
-            return flo_fail(err, FLO_FAIL, "rank %d sent logits of ids outside the vocabulary", in->source);
+            return flo_fail(err, FLO_FAIL, "rank %d sent logits of ids outside the vocabulary",
+                            in->source);
         }
     }
     *row = (logit_row){.n = (int32_t)m->n_ids, .ids = m->ids, .logits = m->logits};
@@ -465,8 +474,8 @@ static flo_code read_row(scheduler *s, const incoming *in, const Flo__RowLogits 
 }
 
 /* The next token of an answer, and whether that ends it. */
-static flo_code take_token(scheduler *s, generation *g, const Flo__RowLogits *m, const logit_row *row,
-                           flo_err *err)
+static flo_code take_token(scheduler *s, generation *g, const Flo__RowLogits *m,
+                           const logit_row *row, flo_err *err)
 {
     int32_t n_history = g->n_prompt + g->n_ids, id;
     for (int32_t i = 0; i < n_history; i++) {
@@ -554,8 +563,10 @@ flo_code scheduler_on_logits(scheduler *s, const incoming *in, flo_err *err)
     }
     bool complete = step->n_answered == step->n_spans;
     if (row != m->n_rows || complete != (bool)m->last) {
-        return flo_fail(err, FLO_FAIL, "rank %d sent %zu rows of logits for step %llu, more or fewer than "
-                                       "were asked", in->source, m->n_rows, (unsigned long long)m->step);
+        return flo_fail(err, FLO_FAIL,
+                        "rank %d sent %zu rows of logits for step %llu, more or fewer than "
+                        "were asked",
+                        in->source, m->n_rows, (unsigned long long)m->step);
     }
     if (complete) {
         s->first_sent = (s->first_sent + 1) % s->n_sent_max;
@@ -578,10 +589,13 @@ static generation *find_dumped(scheduler *s, uint64_t sequence)
 flo_code scheduler_on_dump(scheduler *s, const incoming *in, flo_err *err)
 {
     const Flo__DumpRows *m = in->as.dump_rows;
-    const void *payload = in->payload_bytes > 0 ? transport_take_payload(s->transport, in, NULL) : NULL;
+    const void *payload =
+        in->payload_bytes > 0 ? transport_take_payload(s->transport, in, NULL) : NULL;
     const void *data;
-    if (m->epoch != s->epoch || m->rows == NULL || m->rows->n_shape != 2 || m->rows->shape[1] > INT32_MAX) {
-        return flo_fail(err, FLO_FAIL, "rank %d sent a tensor that is no rows of a dump", in->source);
+    if (m->epoch != s->epoch || m->rows == NULL || m->rows->n_shape != 2 ||
+        m->rows->shape[1] > INT32_MAX) {
+        return flo_fail(err, FLO_FAIL, "rank %d sent a tensor that is no rows of a dump",
+                        in->source);
     }
     generation *g = find_dumped(s, m->sequence);
     if (g == NULL) {
@@ -590,10 +604,11 @@ flo_code scheduler_on_dump(scheduler *s, const incoming *in, flo_err *err)
     }
     uint64_t rows = m->rows->shape[0], columns = m->rows->shape[1];
     if (m->first > (uint32_t)g->n_prompt || rows > (uint64_t)g->n_prompt - m->first) {
-        return flo_fail(err, FLO_FAIL, "rank %d sent rows of a dump past the prompt's end", in->source);
+        return flo_fail(err, FLO_FAIL, "rank %d sent rows of a dump past the prompt's end",
+                        in->source);
     }
-    flo_code code = transport_tensor(m->rows, m->rows->dtype, rows * columns, payload, in->payload_bytes,
-                                     m->name, &data, err);
+    flo_code code = transport_tensor(m->rows, m->rows->dtype, rows * columns, payload,
+                                     in->payload_bytes, m->name, &data, err);
     if (code != FLO_OK) {
         return code;
     }

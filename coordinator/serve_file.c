@@ -1,8 +1,8 @@
 /*
  * serve_file.c - requests without a gateway: a JSONL file, or one from the command line.
  *
- * Lines are read one by one and submitted while there is room, so a file of any length takes the memory
- * of REQUESTS_AT_ONCE requests. An answer line is written as soon as it is done.
+ * Lines are read one by one and submitted while there is room, so a file of any length takes the
+ * memory of REQUESTS_AT_ONCE requests. An answer line is written as soon as it is done.
  */
 #include "common/json.h"
 #include "common/log.h"
@@ -26,7 +26,8 @@ typedef struct batch {
     flo_err err;
 } batch;
 
-/* --- the OpenAI batch form --------------------------------------------------------------------- */
+/* --- the OpenAI batch form ---------------------------------------------------------------------
+ */
 
 static void put_head(buffer *b, const char *custom_id, int line)
 {
@@ -47,14 +48,17 @@ static void write_line(batch *b, buffer *line)
     buffer_free(line);
 }
 
-static void write_error(batch *b, const char *custom_id, int number, flo_code code, const char *sentence)
+static void write_error(batch *b, const char *custom_id, int number, flo_code code,
+                        const char *sentence)
 {
     buffer line = {0};
     put_head(&line, custom_id, number);
-    buffer_append_text(&line, code == FLO_USAGE ? ", \"response\": null, \"error\": {\"code\": \"invalid_request\", "
-                                                  "\"message\": "
-                                                : ", \"response\": null, \"error\": {\"code\": \"failed\", "
-                                                  "\"message\": ");
+    buffer_append_text(&line,
+                       code == FLO_USAGE
+                           ? ", \"response\": null, \"error\": {\"code\": \"invalid_request\", "
+                             "\"message\": "
+                           : ", \"response\": null, \"error\": {\"code\": \"failed\", "
+                             "\"message\": ");
     json_put_string(&line, sentence, strlen(sentence));
     buffer_append_text(&line, "}}");
     write_line(b, &line);
@@ -84,7 +88,9 @@ static void write_answer(batch *b, const request *r)
     json_put_integer(&line, (int64_t)time(NULL));
     buffer_append_text(&line, ", \"model\": ");
     json_put_string(&line, r->job->model_folder, strlen(r->job->model_folder));
-    buffer_append_text(&line, ", \"choices\": [{\"index\": 0, \"message\": {\"role\": \"assistant\", \"content\": ");
+    buffer_append_text(
+        &line,
+        ", \"choices\": [{\"index\": 0, \"message\": {\"role\": \"assistant\", \"content\": ");
     json_put_string(&line, r->text.at != NULL ? r->text.at : "", r->text.n);
     buffer_append_text(&line, "}, \"finish_reason\": \"");
     buffer_append_text(&line, finish_reason_name(g->finish));
@@ -94,7 +100,8 @@ static void write_answer(batch *b, const request *r)
     write_line(b, &line);
 }
 
-/* --- lines in, lines out ----------------------------------------------------------------------- */
+/* --- lines in, lines out -----------------------------------------------------------------------
+ */
 
 static void on_done(void *arg, request *r)
 {
@@ -136,9 +143,9 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     }
     if (code == FLO_OK) {
         char *body_text = cJSON_PrintUnformatted(body);
-        code = body_text != NULL
-                   ? request_start(&r, b->job, (uint64_t)b->line, body_text, strlen(body_text), NULL, &ends, &err)
-                   : flo_fail(&err, FLO_FAIL, "out of memory for line %d", b->line);
+        code = body_text != NULL ? request_start(&r, b->job, (uint64_t)b->line, body_text,
+                                                 strlen(body_text), NULL, &ends, &err)
+                                 : flo_fail(&err, FLO_FAIL, "out of memory for line %d", b->line);
         free(body_text);
     }
     cJSON_Delete(root);
@@ -214,7 +221,8 @@ flo_code serve_file(job *j, const char *requests_path, const char *output_path, 
     return code;
 }
 
-/* --- one from the command line ----------------------------------------------------------------- */
+/* --- one from the command line -----------------------------------------------------------------
+ */
 
 static void print_delta(void *arg, request *r, const char *text, size_t n_bytes)
 {
@@ -248,7 +256,8 @@ flo_code serve_one(job *j, const char *body, size_t n_bytes, bool json, flo_err 
     }
     if (code == FLO_OK) {
         printf("\n");
-        code = fflush(stdout) == 0 ? FLO_OK : flo_fail(err, FLO_FAIL, "could not write to standard output");
+        code = fflush(stdout) == 0 ? FLO_OK
+                                   : flo_fail(err, FLO_FAIL, "could not write to standard output");
     }
     free(answer);
     request_free(ended);

@@ -1,9 +1,9 @@
 /*
  * serve_gateway.c - requests over the socket, many at a time.
  *
- * One loop waits for two things, workers and gateway; it naps when neither has anything. A request ends
- * inside a call of the scheduler, so its answer is made one round later, when the loop is free to ask
- * the workers for their sizes.
+ * One loop waits for two things, workers and gateway; it naps when neither has anything. A request
+ * ends inside a call of the scheduler, so its answer is made one round later, when the loop is free
+ * to ask the workers for their sizes.
  */
 #include "coordinator/request.h"
 #include "coordinator/serve.h"
@@ -67,7 +67,8 @@ static void run_verify(door *d, const Flo__Submit *s)
 {
     flo_err err = {""};
     void *arg[2] = {(void *)s, d->job};
-    flo_code code = verify_run(d->job, (const char *)s->body.data, s->body.len, say_line, arg, &err);
+    flo_code code =
+        verify_run(d->job, (const char *)s->body.data, s->body.len, say_line, arg, &err);
     gateway_link_done(d->job->link, s->request, code, err.text, "", 0);
 }
 
@@ -80,11 +81,11 @@ static void start_request(door *d, const Flo__Submit *s)
         run_verify(d, s);
         return;
     }
-    flo_code code = strcmp(s->kind, "completion") == 0
-                        ? request_start(&r, d->job, s->request, (const char *)s->body.data, s->body.len,
-                                        s->dump, &ends, &err)
-                        : flo_fail(&err, FLO_USAGE, "the coordinator knows no request of kind \"%s\"",
-                                   s->kind);
+    flo_code code =
+        strcmp(s->kind, "completion") == 0
+            ? request_start(&r, d->job, s->request, (const char *)s->body.data, s->body.len,
+                            s->dump, &ends, &err)
+            : flo_fail(&err, FLO_USAGE, "the coordinator knows no request of kind \"%s\"", s->kind);
     if (code != FLO_OK) {
         gateway_link_done(d->job->link, s->request, code, err.text, "", 0);
         return;

@@ -1,5 +1,6 @@
 /*
- * plan_message.c - field by field; what arrives is held against the rules of a plan before it is used.
+ * plan_message.c - field by field; what arrives is held against the rules of a plan before it is
+ * used.
  */
 #include "proto/plan_message.h"
 
@@ -79,8 +80,9 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
         worker_from_message(&p->workers[i], a->workers[i]);
     }
     if (!plan_is_valid(p, m)) {
-        return flo_fail(err, FLO_FAIL,
-                        "the assignment is no valid plan for this checkpoint; do all hosts see the same one?");
+        return flo_fail(
+            err, FLO_FAIL,
+            "the assignment is no valid plan for this checkpoint; do all hosts see the same one?");
     }
     return FLO_OK;
 }
@@ -91,7 +93,8 @@ size_t plan_payload_bytes_max(const model_config *m, const plan *p)
     size_t n_deep = m->has_vision ? (size_t)m->vision.n_deepstack : 0;
     size_t most = STEP_ROWS_MAX * row * (1 + n_deep);
     size_t logits = HEAD_ROWS_MAX * (size_t)m->text.vocab_size * sizeof(float);
-    size_t wide = STEP_ROWS_MAX * (size_t)(m->text.n_experts > 0 ? m->text.n_experts : 1) * sizeof(float);
+    size_t wide =
+        STEP_ROWS_MAX * (size_t)(m->text.n_experts > 0 ? m->text.n_experts : 1) * sizeof(float);
     size_t pairs = p->deterministic ? STEP_ROWS_MAX * row * (size_t)m->text.n_experts_per_token : 0;
     most = logits > most ? logits : most;
     most = wide > most ? wide : most;

@@ -14,8 +14,9 @@ void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory);
 /* FLO_FAIL where the message is no valid plan for the model. */
 flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config *m, flo_err *err);
 
-/* The largest payload that any two ranks of the job exchange: rows of hidden states with their deep-stack
- * features, whole rows of logits, or with --deterministic one row for each (row, expert). */
+/* The largest payload that any two ranks of the job exchange: rows of hidden states with their
+ * deep-stack features, whole rows of logits, or with --deterministic one row for each (row,
+ * expert). */
 size_t plan_payload_bytes_max(const model_config *m, const plan *p);
 
 #endif

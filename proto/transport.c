@@ -1,7 +1,7 @@
 /*
- * transport.c - see transport.h. Each sent message occupies a slot (header and payload buffer) until
- * MPI has taken it; a receiving lane has one header buffer, one arena for the unpacked header and one
- * payload buffer. Buffers are address space until they are first used.
+ * transport.c - see transport.h. Each sent message occupies a slot (header and payload buffer)
+ * until MPI has taken it; a receiving lane has one header buffer, one arena for the unpacked header
+ * and one payload buffer. Buffers are address space until they are first used.
  */
 #include "proto/transport.h"
 
@@ -16,7 +16,8 @@
 
 enum {
     SLOTS = 16,
-    HEADER_BYTES_MAX = 4 << 20,  /* the largest: a shortlist of many rows, an assignment of 1,024 workers */
+    HEADER_BYTES_MAX =
+        4 << 20, /* the largest: a shortlist of many rows, an assignment of 1,024 workers */
     UNPACK_BYTES_MAX = 16 << 20, /* its unpacked form */
     LANES = 2,
     FRAME_MAGIC = 0x464c4f31, /* "FLO1" */
@@ -97,7 +98,8 @@ static receive_lane *lane_of(transport *t, message_lane lane)
     return &t->lanes[lane == LANE_MAIN ? 0 : 1];
 }
 
-/* --- making and freeing ------------------------------------------------------------------------ */
+/* --- making and freeing ------------------------------------------------------------------------
+ */
 
 static void free_buffers(transport *t)
 {
@@ -189,8 +191,8 @@ flo_code transport_resize(transport *t, size_t payload_bytes_max, flo_err *err)
 
 size_t transport_bytes(size_t payload_bytes_max)
 {
-    /* One payload buffer for each lane; sends under way at a time: one activation, or one dispatch. The
-     * rest of the slots is address space that stays untouched. */
+    /* One payload buffer for each lane; sends under way at a time: one activation, or one dispatch.
+     * The rest of the slots is address space that stays untouched. */
     return (2 + LANES) * payload_bytes_max;
 }
 
@@ -204,7 +206,8 @@ int transport_size(const transport *t)
     return t->size;
 }
 
-/* --- waiting ----------------------------------------------------------------------------------- */
+/* --- waiting -----------------------------------------------------------------------------------
+ */
 
 void transport_progress(transport *t)
 {
@@ -248,7 +251,8 @@ static void wait_request(MPI_Request *request)
     }
 }
 
-/* --- sending ----------------------------------------------------------------------------------- */
+/* --- sending -----------------------------------------------------------------------------------
+ */
 
 static bool slot_is_free(send_slot *s)
 {
@@ -257,9 +261,9 @@ static bool slot_is_free(send_slot *s)
     return done != 0;
 }
 
-/* The lowest free slot, so that few of them are ever touched. Waiting here cannot deadlock: there are
- * more slots than messages that the scheduler and the stages keep under way, and no receiver waits for
- * a sender's slot. */
+/* The lowest free slot, so that few of them are ever touched. Waiting here cannot deadlock: there
+ * are more slots than messages that the scheduler and the stages keep under way, and no receiver
+ * waits for a sender's slot. */
 static send_slot *free_slot(transport *t)
 {
     if (t->begun != NULL) {
@@ -305,7 +309,8 @@ void transport_send(transport *t, int rank, message_lane lane, message_kind kind
     t->nap_us = NAP_LIVELY_US;
 }
 
-/* --- receiving --------------------------------------------------------------------------------- */
+/* --- receiving ---------------------------------------------------------------------------------
+ */
 
 static void *unpack_alloc(void *lane, size_t n_bytes)
 {
@@ -322,22 +327,23 @@ static flo_code unpack(receive_lane *l, size_t n_bytes, int source, incoming *in
 {
     frame_head head;
     if (n_bytes < sizeof head) {
-        return flo_fail(err, FLO_FAIL, "rank %d sent %zu bytes, too few for a message", source, n_bytes);
+        return flo_fail(err, FLO_FAIL, "rank %d sent %zu bytes, too few for a message", source,
+                        n_bytes);
     }
     memcpy(&head, l->header.base, sizeof head);
     if (head.magic != FRAME_MAGIC || head.kind == 0 || head.kind >= MSG_KINDS ||
         head.header_bytes != n_bytes - sizeof head || head.payload_bytes > l->payload.n_bytes) {
-        return flo_fail(err, FLO_FAIL,
-                        "rank %d sent a message that this version does not know (kind %u, %llu + %llu "
-                        "bytes); do all hosts run the same Flotilla?",
-                        source, head.kind, (unsigned long long)head.header_bytes,
-                        (unsigned long long)head.payload_bytes);
+        return flo_fail(
+            err, FLO_FAIL,
+            "rank %d sent a message that this version does not know (kind %u, %llu + %llu "
+            "bytes); do all hosts run the same Flotilla?",
+            source, head.kind, (unsigned long long)head.header_bytes,
+            (unsigned long long)head.payload_bytes);
     }
     arena_reset(&l->unpacked);
     ProtobufCAllocator allocator = {unpack_alloc, unpack_free, l};
-    ProtobufCMessage *message = protobuf_c_message_unpack(kinds[head.kind].type, &allocator,
-                                                          head.header_bytes,
-                                                          l->header.base + sizeof head);
+    ProtobufCMessage *message = protobuf_c_message_unpack(
+        kinds[head.kind].type, &allocator, head.header_bytes, l->header.base + sizeof head);
     if (message == NULL) {
         return flo_fail(err, FLO_FAIL, "rank %d sent a damaged %s message", source,
                         kinds[head.kind].name);
@@ -363,7 +369,8 @@ flo_code transport_poll(transport *t, message_lane lane, bool *found, incoming *
     int n_bytes;
     MPI_Get_count(&status, MPI_BYTE, &n_bytes);
     if (n_bytes < 0 || n_bytes > HEADER_BYTES_MAX) {
-        return flo_fail(err, FLO_FAIL, "rank %d sent a message header of %d bytes, over the limit of %d",
+        return flo_fail(err, FLO_FAIL,
+                        "rank %d sent a message header of %d bytes, over the limit of %d",
                         status.MPI_SOURCE, n_bytes, HEADER_BYTES_MAX);
     }
     MPI_Request request;
@@ -404,7 +411,8 @@ flo_code transport_wait(transport *t, message_lane lane, incoming *in, flo_err *
     }
 }
 
-/* --- tensors ----------------------------------------------------------------------------------- */
+/* --- tensors -----------------------------------------------------------------------------------
+ */
 
 flo_code transport_tensor(const Flo__Tensor *tensor, Flo__Dtype dtype, size_t n_elements,
                           const void *payload, size_t payload_bytes, const char *what,
@@ -424,9 +432,10 @@ flo_code transport_tensor(const Flo__Tensor *tensor, Flo__Dtype dtype, size_t n_
     bool fits = n == n_elements && tensor->offset % 4 == 0 && tensor->offset <= payload_bytes &&
                 n_elements <= (payload_bytes - tensor->offset) / 4;
     if (tensor->dtype != dtype || tensor->order != FLO__BYTE_ORDER__LITTLE || !fits) {
-        return flo_fail(err, FLO_FAIL,
-                        "%s came with a tensor of %llu elements where %zu were due, or of another type",
-                        what, (unsigned long long)n, n_elements);
+        return flo_fail(
+            err, FLO_FAIL,
+            "%s came with a tensor of %llu elements where %zu were due, or of another type", what,
+            (unsigned long long)n, n_elements);
     }
     *out = (const unsigned char *)payload + tensor->offset;
     return FLO_OK;

@@ -38,8 +38,10 @@ static bool expect(worker *w, message_kind kind, incoming *in)
         return false;
     }
     if (in->kind != kind) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "the coordinator sent a %s while a %s was due",
-                                message_kind_name(in->kind), message_kind_name(kind)), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "the coordinator sent a %s while a %s was due",
+                             message_kind_name(in->kind), message_kind_name(kind)),
+                    &err);
     }
     return true;
 }
@@ -48,9 +50,12 @@ static void sit_down(worker *w, const Flo__Setup *setup, node_seat *seat)
 {
     flo_err err;
     log_set_level((log_level)setup->log_level);
-    node_wish wish = {.place = (int32_t)setup->place, .places = (int32_t)setup->places,
-                      .numa = setup->numa, .n_threads = (int32_t)setup->threads,
-                      .memory_bytes = setup->memory_bytes, .read_gb_per_s = setup->read_gb_per_s};
+    node_wish wish = {.place = (int32_t)setup->place,
+                      .places = (int32_t)setup->places,
+                      .numa = setup->numa,
+                      .n_threads = (int32_t)setup->threads,
+                      .memory_bytes = setup->memory_bytes,
+                      .read_gb_per_s = setup->read_gb_per_s};
     worker_require(w, kernels_init(&err), &err);
     worker_require(w, node_sit_down(seat, &wish, &err), &err);
     worker_require(w, thread_pool_new(&w->stage.pool, seat->n_threads, seat->cores, &err), &err);
@@ -68,7 +73,8 @@ static void sit_down(worker *w, const Flo__Setup *setup, node_seat *seat)
     transport_send(w->transport, 0, LANE_MAIN, MSG_NODE_REPORT, &report.base);
 }
 
-/* --- loading ----------------------------------------------------------------------------------- */
+/* --- loading -----------------------------------------------------------------------------------
+ */
 
 typedef struct load_report {
     worker *w;
@@ -102,12 +108,15 @@ static void load_weights(worker *w, const char *folder, bool dummy)
         worker_require(w, checkpoint_open(&c, folder, &err), &err);
         source.checkpoint = c;
     }
-    worker_require(w, stage_weights_load(&w->stage.weights, &w->model, w->me, &source, w->stage.pool,
-                                         tell_progress, &report, &err), &err);
+    worker_require(w,
+                   stage_weights_load(&w->stage.weights, &w->model, w->me, &source, w->stage.pool,
+                                      tell_progress, &report, &err),
+                   &err);
     checkpoint_close(c);
 }
 
-/* Buffers of the message loop: rows of a step at home, logits in the last stage, lists of messages. */
+/* Buffers of the message loop: rows of a step at home, logits in the last stage, lists of messages.
+ */
 static void take_memory(worker *w)
 {
     flo_err err;
@@ -122,7 +131,8 @@ static void take_memory(worker *w)
     }
     worker_require(w, arena_open(&w->messages, lists, &err), &err);
     worker_require(w, arena_open(&w->head, head_arena_bytes(w->me), &err), &err);
-    worker_require(w, arena_open(&w->stage.arena, stage_arena_bytes(&w->model, &w->plan, w->me), &err), &err);
+    worker_require(
+        w, arena_open(&w->stage.arena, stage_arena_bytes(&w->model, &w->plan, w->me), &err), &err);
     if (w->me->place == 0) {
         arena rows;
         w->x_bytes = STEP_ROWS_MAX * row * (1 + n_deep);
@@ -142,16 +152,18 @@ static void take_parts(worker *w, const Flo__Assignment *a)
     worker_require(w, model_config_read(&w->model, folder, &err), &err);
     worker_require(w, plan_from_message(&w->plan, a, &w->model, &err), &err);
     if (w->plan.n_workers != transport_size(w->transport) - 1) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "the plan has %d workers, the job has %d",
-                                w->plan.n_workers, transport_size(w->transport) - 1), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "the plan has %d workers, the job has %d",
+                             w->plan.n_workers, transport_size(w->transport) - 1),
+                    &err);
     }
     w->me = &w->plan.workers[transport_rank(w->transport) - 1];
     w->stage.model = &w->model;
     w->stage.plan = &w->plan;
     w->stage.worker = w->me;
     rope_init(&w->stage.rope, &w->model.text);
-    worker_require(w, transport_resize(w->transport, plan_payload_bytes_max(&w->model, &w->plan), &err),
-                   &err);
+    worker_require(
+        w, transport_resize(w->transport, plan_payload_bytes_max(&w->model, &w->plan), &err), &err);
     take_memory(w);
     load_weights(w, folder, dummy);
     free(folder);
@@ -198,21 +210,24 @@ int main(int argc, char **argv)
     int granted, rank, size;
     if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "--version") == 0)) {
         printf("flotilla-worker %s: a rank of `mpirun -np 1 flotilla-coordinator ... : -np N "
-               "flotilla-worker`; takes no options\n", FLOTILLA_VERSION);
+               "flotilla-worker`; takes no options\n",
+               FLOTILLA_VERSION);
         return FLO_OK;
     }
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &granted);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     if (rank == 0 || size < 2) {
-        log_error("flotilla-worker runs beside a coordinator: mpirun -np 1 flotilla-coordinator ... : "
-                  "-np N flotilla-worker");
+        log_error(
+            "flotilla-worker runs beside a coordinator: mpirun -np 1 flotilla-coordinator ... : "
+            "-np N flotilla-worker");
         MPI_Abort(MPI_COMM_WORLD, FLO_USAGE);
     }
     log_set_rank(rank);
     worker *w = calloc(1, sizeof *w);
     flo_err err;
-    if (w == NULL || transport_new(&w->transport, MPI_COMM_WORLD, FIRST_PAYLOAD_BYTES, &err) != FLO_OK) {
+    if (w == NULL ||
+        transport_new(&w->transport, MPI_COMM_WORLD, FIRST_PAYLOAD_BYTES, &err) != FLO_OK) {
         log_error("out of memory at the start");
         MPI_Abort(MPI_COMM_WORLD, FLO_FAIL);
         return FLO_FAIL;

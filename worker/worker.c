@@ -40,14 +40,16 @@ void worker_check_epoch(worker *w, const incoming *in, uint64_t epoch)
 {
     if (epoch != w->epoch) {
         flo_err err;
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d sent a %s of epoch %llu, this job's is %llu",
-                                in->source, message_kind_name(in->kind), (unsigned long long)epoch,
-                                (unsigned long long)w->epoch),
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d sent a %s of epoch %llu, this job's is %llu",
+                             in->source, message_kind_name(in->kind), (unsigned long long)epoch,
+                             (unsigned long long)w->epoch),
                     &err);
     }
 }
 
-void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype, uint64_t *offset)
+void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype,
+                   uint64_t *offset)
 {
     flo__tensor__init(t);
     t->dtype = dtype;
@@ -118,8 +120,9 @@ void worker_serve(worker *w)
         case MSG_SHUTDOWN:
             return;
         default:
-            worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d sent a %s, which a worker does not take",
-                                    in.source, message_kind_name(in.kind)),
+            worker_fail(w,
+                        flo_fail(&err, FLO_FAIL, "rank %d sent a %s, which a worker does not take",
+                                 in.source, message_kind_name(in.kind)),
                         &err);
         }
     }

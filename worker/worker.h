@@ -1,9 +1,10 @@
 /*
  * worker.h - one worker rank: what it holds, and what it does with each message.
  *
- * The message loop runs on the main thread; it turns messages into calls of the stage and the head, and
- * their results into messages. Arithmetic is elsewhere. Every message of a job names the plan's epoch;
- * one that does not match ends the job with a sentence, as does anything that cannot be computed.
+ * The message loop runs on the main thread; it turns messages into calls of the stage and the head,
+ * and their results into messages. Arithmetic is elsewhere. Every message of a job names the plan's
+ * epoch; one that does not match ends the job with a sentence, as does anything that cannot be
+ * computed.
  */
 #ifndef FLOTILLA_WORKER_WORKER_H
 #define FLOTILLA_WORKER_WORKER_H
@@ -19,10 +20,10 @@ typedef struct worker {
     plan plan;
     const plan_worker *me;
     stage stage;
-    float *x;             /* home: [STEP_ROWS_MAX][H] of the step, and deep features behind it */
+    float *x; /* home: [STEP_ROWS_MAX][H] of the step, and deep features behind it */
     size_t x_bytes;
-    arena messages;       /* lists of the messages being made or taken apart; reset per step */
-    arena head;           /* logits of HEAD_ROWS_MAX rows */
+    arena messages; /* lists of the messages being made or taken apart; reset per step */
+    arena head;     /* logits of HEAD_ROWS_MAX rows */
     uint64_t n_steps, compute_us;
 } worker;
 
@@ -38,8 +39,8 @@ void worker_check_epoch(worker *w, const incoming *in, uint64_t epoch);
 /* Serves messages until Shutdown. */
 void worker_serve(worker *w);
 
-/* A step's rows from the first stage's Step or the stage before's Activations, computed and passed on.
- * Home only. (worker_step.c) */
+/* A step's rows from the first stage's Step or the stage before's Activations, computed and passed
+ * on. Home only. (worker_step.c) */
 void worker_on_step(worker *w, const incoming *in);
 void worker_on_activations(worker *w, const incoming *in);
 
@@ -67,7 +68,8 @@ void worker_finish_step(worker_step *ws);
 void worker_dump(worker_step *ws, const char *name, const void *rows, int32_t columns, bool is_ids);
 
 /* Fills a tensor of a payload at *offset and moves *offset behind it. */
-void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype, uint64_t *offset);
+void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype,
+                   uint64_t *offset);
 
 /* The home (rank) of a stage, and of this worker's own. */
 int worker_home_of(const worker *w, int32_t stage_index);

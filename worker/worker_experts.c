@@ -1,8 +1,9 @@
 /*
  * worker_experts.c - rows to the workers of a stage that hold their experts, and what comes back.
  *
- * One message per layer and worker, however many rows and experts; a row goes to a worker once. Rows
- * are copied once, into the message; results are received straight into the place they are added from.
+ * One message per layer and worker, however many rows and experts; a row goes to a worker once.
+ * Rows are copied once, into the message; results are received straight into the place they are
+ * added from.
  */
 #include "worker/worker.h"
 
@@ -57,14 +58,18 @@ static void take_result(worker_step *ws, int32_t layer, int32_t n_places, float 
     if (in.kind != MSG_EXPERT_RESULT || place <= 0 || place >= n_places || n_floats[place] == 0 ||
         r->epoch != w->epoch || r->step != ws->header->step || r->layer != (uint32_t)layer ||
         in.payload_bytes != n_floats[place] * sizeof(float)) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d answered step %llu, layer %d with a stray %s",
-                                in.source, (unsigned long long)ws->header->step, layer,
-                                message_kind_name(in.kind)), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d answered step %llu, layer %d with a stray %s",
+                             in.source, (unsigned long long)ws->header->step, layer,
+                             message_kind_name(in.kind)),
+                    &err);
     }
     const void *at;
     transport_take_payload(w->transport, &in, results[place]);
-    worker_require(w, transport_tensor(r->out, FLO__DTYPE__F32, n_floats[place], results[place],
-                                       in.payload_bytes, "expert results", &at, &err), &err);
+    worker_require(w,
+                   transport_tensor(r->out, FLO__DTYPE__F32, n_floats[place], results[place],
+                                    in.payload_bytes, "expert results", &at, &err),
+                   &err);
 }
 
 void worker_expert_gather(void *arg, int32_t layer, int32_t n_places, float *const *results,
@@ -77,7 +82,8 @@ void worker_expert_gather(void *arg, int32_t layer, int32_t n_places, float *con
 }
 
 /* The batch of a dispatch, every count and index held against its bounds. */
-static flo_code read_dispatch(worker *w, const Flo__ExpertDispatch *d, expert_batch *b, flo_err *err)
+static flo_code read_dispatch(worker *w, const Flo__ExpertDispatch *d, expert_batch *b,
+                              flo_err *err)
 {
     int32_t first_layer = w->me->first_layer, layer = (int32_t)d->layer;
     bool sound = d->rows > 0 && d->rows <= STEP_ROWS_MAX && d->n_expert_counts == d->rows &&
@@ -97,11 +103,15 @@ static flo_code read_dispatch(worker *w, const Flo__ExpertDispatch *d, expert_ba
         sound = d->expert_ids[i] < (uint32_t)w->me->n_experts;
     }
     if (!sound) {
-        return flo_fail(err, FLO_FAIL, "an expert dispatch for layer %d does not fit this worker's experts",
+        return flo_fail(err, FLO_FAIL,
+                        "an expert dispatch for layer %d does not fit this worker's experts",
                         layer);
     }
-    *b = (expert_batch){.n_rows = (int32_t)d->rows, .n_pairs = (int32_t)pairs, .choices = choices,
-                        .experts = (const int32_t *)d->expert_ids, .weights = d->weights};
+    *b = (expert_batch){.n_rows = (int32_t)d->rows,
+                        .n_pairs = (int32_t)pairs,
+                        .choices = choices,
+                        .experts = (const int32_t *)d->expert_ids,
+                        .weights = d->weights};
     return FLO_OK;
 }
 
@@ -115,12 +125,15 @@ void worker_on_expert_dispatch(worker *w, const incoming *in)
     worker_require(w, read_dispatch(w, d, &batch, &err), &err);
     size_t hidden = (size_t)w->model.text.hidden_size;
     if (in->payload_bytes == 0 || in->source != worker_home_of(w, w->me->stage)) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d sent an expert dispatch without rows", in->source),
-                    &err);
+        worker_fail(
+            w, flo_fail(&err, FLO_FAIL, "rank %d sent an expert dispatch without rows", in->source),
+            &err);
     }
     const void *rows, *payload = transport_take_payload(w->transport, in, NULL);
-    worker_require(w, transport_tensor(d->hidden, FLO__DTYPE__F32, d->rows * hidden, payload,
-                                       in->payload_bytes, "expert dispatch", &rows, &err), &err);
+    worker_require(w,
+                   transport_tensor(d->hidden, FLO__DTYPE__F32, d->rows * hidden, payload,
+                                    in->payload_bytes, "expert dispatch", &rows, &err),
+                   &err);
     batch.hidden = rows;
 
     Flo__ExpertResult r = FLO__EXPERT_RESULT__INIT;

@@ -1,9 +1,9 @@
 /*
  * worker_head.c - from the last layer's rows to what the coordinator needs of their logits.
  *
- * Wanted rows go through the head in batches of HEAD_ROWS_MAX: every worker of the last stage makes the
- * logits of its rows of the vocabulary, the home merges the parts (shortlists by logit, grains and whole
- * rows in order of the vocabulary) and sends one message for each batch.
+ * Wanted rows go through the head in batches of HEAD_ROWS_MAX: every worker of the last stage makes
+ * the logits of its rows of the vocabulary, the home merges the parts (shortlists by logit, grains
+ * and whole rows in order of the vocabulary) and sends one message for each batch.
  */
 #include "worker/worker.h"
 
@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- the spans' dump --------------------------------------------------------------------------- */
+/* --- the spans' dump ---------------------------------------------------------------------------
+ */
 
 static void send_dump(worker_step *ws, const Flo__Span *span, uint32_t first_row, uint32_t n_rows,
                       const char *name, const void *rows, int32_t columns, bool is_ids)
@@ -44,7 +45,8 @@ void worker_dump(worker_step *ws, const char *name, const void *rows, int32_t co
     }
 }
 
-/* --- one batch of rows, on all workers of the stage -------------------------------------------- */
+/* --- one batch of rows, on all workers of the stage --------------------------------------------
+ */
 
 typedef struct merged_row {
     int32_t n_ids, n_grains;
@@ -124,7 +126,8 @@ static void take_part(worker_step *ws, merged_row *rows, const head_want *wants,
                  place < plan_stage_size(&w->plan, w->me->stage) && result->epoch == w->epoch &&
                  result->step == ws->header->step && result->n_rows == (size_t)n;
     const plan_worker *owner = w->me + place;
-    size_t n_grains = sound ? (size_t)((owner->n_vocab_rows + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN) : 0;
+    size_t n_grains =
+        sound ? (size_t)((owner->n_vocab_rows + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN) : 0;
     const void *payload = NULL;
     if (sound && in.payload_bytes > 0) {
         payload = transport_take_payload(w->transport, &in, NULL);
@@ -136,8 +139,10 @@ static void take_part(worker_step *ws, merged_row *rows, const head_want *wants,
                 part->n_grain_max == (wants[r].sums ? n_grains : 0) &&
                 part->n_grain_sum == part->n_grain_max;
         if (sound && wants[r].top == 0) {
-            worker_require(w, transport_tensor(part->all, FLO__DTYPE__F32, (size_t)owner->n_vocab_rows,
-                                               payload, in.payload_bytes, "logits", &all, &err), &err);
+            worker_require(w,
+                           transport_tensor(part->all, FLO__DTYPE__F32, (size_t)owner->n_vocab_rows,
+                                            payload, in.payload_bytes, "logits", &all, &err),
+                           &err);
         }
         if (sound) {
             merge_part(&rows[r], owner, part->ids, part->logits, part->n_ids, part->grain_max,
@@ -145,12 +150,16 @@ static void take_part(worker_step *ws, merged_row *rows, const head_want *wants,
         }
     }
     if (!sound) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d answered step %llu with a stray %s", in.source,
-                                (unsigned long long)ws->header->step, message_kind_name(in.kind)), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d answered step %llu with a stray %s",
+                             in.source, (unsigned long long)ws->header->step,
+                             message_kind_name(in.kind)),
+                    &err);
     }
 }
 
-/* --- merged shortlists ------------------------------------------------------------------------- */
+/* --- merged shortlists -------------------------------------------------------------------------
+ */
 
 typedef struct entry {
     float logit;
@@ -189,7 +198,8 @@ static void cut_shortlist(merged_row *m, int32_t top, arena *a)
 
 static void start_rows(worker *w, merged_row *rows, const head_want *wants, int32_t n, float *all)
 {
-    size_t vocab = (size_t)w->model.text.vocab_size, grains = (vocab + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN;
+    size_t vocab = (size_t)w->model.text.vocab_size,
+           grains = (vocab + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN;
     for (int32_t r = 0; r < n; r++) {
         rows[r] = (merged_row){0};
         if (wants[r].top == 0) {
@@ -205,8 +215,8 @@ static void start_rows(worker *w, merged_row *rows, const head_want *wants, int3
 }
 
 /* Logits of up to HEAD_ROWS_MAX normed rows, merged over the workers of the stage. */
-static void make_rows(worker_step *ws, merged_row *rows, const float *hidden, const head_want *wants,
-                      int32_t n, float *all)
+static void make_rows(worker_step *ws, merged_row *rows, const float *hidden,
+                      const head_want *wants, int32_t n, float *all)
 {
     worker *w = ws->w;
     head_row own[HEAD_ROWS_MAX];
@@ -228,7 +238,8 @@ static void make_rows(worker_step *ws, merged_row *rows, const float *hidden, co
     }
 }
 
-/* --- the home's end of a step ------------------------------------------------------------------ */
+/* --- the home's end of a step ------------------------------------------------------------------
+ */
 
 /* Fills the message of one row; where it carries the whole row, that is the next in the payload. */
 static void row_message(worker *w, Flo__RowLogits *out, Flo__Tensor *tensor, uint64_t shape[2],
@@ -259,8 +270,8 @@ static void send_shortlist(worker_step *ws, const float *hidden, const head_want
     size_t mark = w->messages.used;
     uint64_t all_bytes = count_whole(wants, n) * (uint64_t)w->model.text.vocab_size * sizeof(float);
     if (n > 0) {
-        /* Whole rows are merged where they lie and copied once into the message below: the jobs to the
-         * other workers need the sending place in between. */
+        /* Whole rows are merged where they lie and copied once into the message below: the jobs to
+         * the other workers need the sending place in between. */
         float *all = all_bytes > 0 ? arena_take(&w->messages, all_bytes) : NULL;
         make_rows(ws, rows, hidden, wants, n, all);
         if (all_bytes > 0) {
@@ -344,7 +355,8 @@ void worker_finish_step(worker_step *ws)
     w->messages.used = mark;
 }
 
-/* --- another worker's part --------------------------------------------------------------------- */
+/* --- another worker's part ---------------------------------------------------------------------
+ */
 
 void worker_on_head_job(worker *w, const incoming *in)
 {
@@ -354,12 +366,16 @@ void worker_on_head_job(worker *w, const incoming *in)
     size_t hidden = (size_t)w->model.text.hidden_size, n = job->n_tops;
     if (n == 0 || n > HEAD_ROWS_MAX || job->n_sums != n || in->payload_bytes == 0 ||
         w->me->n_vocab_rows == 0 || in->source != worker_home_of(w, w->me->stage)) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d sent a head job that is not this worker's",
-                                in->source), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d sent a head job that is not this worker's",
+                             in->source),
+                    &err);
     }
     const void *rows, *payload = transport_take_payload(w->transport, in, NULL);
-    worker_require(w, transport_tensor(job->hidden, FLO__DTYPE__F32, n * hidden, payload,
-                                       in->payload_bytes, "head job", &rows, &err), &err);
+    worker_require(w,
+                   transport_tensor(job->hidden, FLO__DTYPE__F32, n * hidden, payload,
+                                    in->payload_bytes, "head job", &rows, &err),
+                   &err);
     head_want wants[HEAD_ROWS_MAX];
     for (size_t r = 0; r < n; r++) {
         wants[r] = (head_want){.top = (int32_t)job->tops[r], .sums = job->sums[r]};

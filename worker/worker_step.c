@@ -1,8 +1,8 @@
 /*
  * worker_step.c - a home's part of a step: rows in, sequence operations, layers, rows on.
  *
- * The header of a step travels unchanged from stage to stage. Hidden rows are received straight into
- * the buffer that the layers work in, and copied once, into the message to the next stage.
+ * The header of a step travels unchanged from stage to stage. Hidden rows are received straight
+ * into the buffer that the layers work in, and copied once, into the message to the next stage.
  */
 #include "worker/worker.h"
 
@@ -38,7 +38,8 @@ static flo_code place_spans(worker *w, const Flo__StepHeader *h, step_row *rows,
     uint32_t at = 0;
     for (size_t i = 0; i < h->n_spans; i++) {
         const Flo__Span *span = h->spans[i];
-        if (span->rows == 0 || span->rows > h->rows - at || span->first > INT32_MAX - STEP_ROWS_MAX) {
+        if (span->rows == 0 || span->rows > h->rows - at ||
+            span->first > INT32_MAX - STEP_ROWS_MAX) {
             return flo_fail(err, FLO_FAIL, "span %zu of step %llu does not fit its %u rows", i,
                             (unsigned long long)h->step, h->rows);
         }
@@ -72,14 +73,17 @@ static flo_code check_header(const Flo__StepHeader *h, flo_err *err)
 }
 
 /* Deep-stack features of layers done.. from a message's tensors. */
-static void take_deep(worker *w, step_deep *deep, const Flo__StepHeader *h, Flo__Tensor *const *tensors,
-                      size_t n_tensors, uint32_t done, const void *payload, size_t payload_bytes)
+static void take_deep(worker *w, step_deep *deep, const Flo__StepHeader *h,
+                      Flo__Tensor *const *tensors, size_t n_tensors, uint32_t done,
+                      const void *payload, size_t payload_bytes)
 {
     flo_err err;
     memset(deep, 0, sizeof *deep);
     if (done > MODEL_DEEPSTACK_MAX || n_tensors > MODEL_DEEPSTACK_MAX - done) {
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "step %llu has features for too many layers",
-                                (unsigned long long)h->step), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "step %llu has features for too many layers",
+                             (unsigned long long)h->step),
+                    &err);
     }
     deep->n_layers = (int32_t)(done + n_tensors);
     deep->n_rows = (int32_t)h->n_deep_rows;
@@ -87,8 +91,10 @@ static void take_deep(worker *w, step_deep *deep, const Flo__StepHeader *h, Flo_
     size_t n = h->n_deep_rows * (size_t)w->model.text.hidden_size;
     for (size_t i = 0; i < n_tensors; i++) {
         const void *at;
-        worker_require(w, transport_tensor(tensors[i], FLO__DTYPE__F32, n, payload, payload_bytes,
-                                           "deep-stack features", &at, &err), &err);
+        worker_require(w,
+                       transport_tensor(tensors[i], FLO__DTYPE__F32, n, payload, payload_bytes,
+                                        "deep-stack features", &at, &err),
+                       &err);
         deep->features[done + i] = at;
     }
 }
@@ -110,7 +116,8 @@ static void pass_on(worker_step *ws, const step_deep *deep)
     int32_t done = w->me->first_layer + w->me->n_layers;
     Flo__Activations a = FLO__ACTIVATIONS__INIT;
     Flo__Tensor tensors[MODEL_DEEPSTACK_MAX + 1], *list[MODEL_DEEPSTACK_MAX];
-    uint64_t rows_shape[2] = {ws->header->rows, hidden}, deep_shape[2] = {(uint64_t)deep->n_rows, hidden};
+    uint64_t rows_shape[2] = {ws->header->rows, hidden},
+             deep_shape[2] = {(uint64_t)deep->n_rows, hidden};
     uint64_t n_bytes = 0;
     worker_tensor(&tensors[0], rows_shape, 2, FLO__DTYPE__F32, &n_bytes);
     for (int32_t i = done; i < deep->n_layers; i++) {
@@ -130,7 +137,8 @@ static void pass_on(worker_step *ws, const step_deep *deep)
                    (size_t)deep->n_rows * hidden * sizeof(float));
         }
     }
-    transport_send(w->transport, worker_home_of(w, w->me->stage + 1), LANE_MAIN, MSG_ACTIVATIONS, &a.base);
+    transport_send(w->transport, worker_home_of(w, w->me->stage + 1), LANE_MAIN, MSG_ACTIVATIONS,
+                   &a.base);
 }
 
 /* w->x holds the rows; computes them and passes them on. */
@@ -153,9 +161,11 @@ static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
     for (int axis = 0; axis < 3; axis++) {
         step.axes[axis] = h->positions + (size_t)axis * h->rows;
     }
-    stage_hooks hooks = {.arg = &ws, .expert_send = worker_expert_send,
+    stage_hooks hooks = {.arg = &ws,
+                         .expert_send = worker_expert_send,
                          .expert_gather = worker_expert_gather,
-                         .dump = ws.any_dump ? dump_hook : NULL, .progress = progress_hook};
+                         .dump = ws.any_dump ? dump_hook : NULL,
+                         .progress = progress_hook};
     if (h->rows > 0) {
         stage_forward(&w->stage, w->x, &step, &hooks);
     }
@@ -178,8 +188,10 @@ static void embed_rows(worker *w, const Flo__Step *step, const void *payload, si
         n_given += step->token_ids[i] == -1;
     }
     if (n_given > 0) {
-        worker_require(w, transport_tensor(step->embeddings, FLO__DTYPE__F32, n_given * hidden, payload,
-                                           payload_bytes, "embeddings", &given, &err), &err);
+        worker_require(w,
+                       transport_tensor(step->embeddings, FLO__DTYPE__F32, n_given * hidden,
+                                        payload, payload_bytes, "embeddings", &given, &err),
+                       &err);
     }
     const float *next = given;
     for (size_t i = 0; i < step->n_token_ids; i++) {
@@ -191,8 +203,10 @@ static void embed_rows(worker *w, const Flo__Step *step, const void *payload, si
         } else if (id >= 0 && id < w->model.text.vocab_size) {
             stage_embed(&w->stage, row, &id, 1);
         } else {
-            worker_fail(w, flo_fail(&err, FLO_FAIL, "token id %d is outside the vocabulary of %d", id,
-                                    w->model.text.vocab_size), &err);
+            worker_fail(w,
+                        flo_fail(&err, FLO_FAIL, "token id %d is outside the vocabulary of %d", id,
+                                 w->model.text.vocab_size),
+                        &err);
         }
     }
 }
@@ -201,8 +215,10 @@ static void require_home(worker *w, const incoming *in, bool right_stage)
 {
     if (w->me->place != 0 || !right_stage) {
         flo_err err;
-        worker_fail(w, flo_fail(&err, FLO_FAIL, "rank %d sent a %s to a worker that does not take it",
-                                in->source, message_kind_name(in->kind)), &err);
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d sent a %s to a worker that does not take it",
+                             in->source, message_kind_name(in->kind)),
+                    &err);
     }
 }
 
@@ -234,11 +250,14 @@ void worker_on_activations(worker *w, const incoming *in)
         const void *x;
         transport_take_payload(w->transport, in, w->x);
         size_t n = (size_t)a->header->rows * (size_t)w->model.text.hidden_size;
-        worker_require(w, transport_tensor(a->hidden, FLO__DTYPE__F32, n, w->x, in->payload_bytes,
-                                           "activations", &x, &err), &err);
+        worker_require(w,
+                       transport_tensor(a->hidden, FLO__DTYPE__F32, n, w->x, in->payload_bytes,
+                                        "activations", &x, &err),
+                       &err);
         CHECK(x == (const void *)w->x);
     }
     step_deep deep;
-    take_deep(w, &deep, a->header, a->deep, a->n_deep, a->deep_layers_done, w->x, in->payload_bytes);
+    take_deep(w, &deep, a->header, a->deep, a->n_deep, a->deep_layers_done, w->x,
+              in->payload_bytes);
     run_step(w, a->header, &deep);
 }

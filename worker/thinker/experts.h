@@ -1,9 +1,10 @@
 /*
  * experts.h - rows through their experts: grouping, the SwiGLU of each group, and the weighted sum.
  *
- * A pair is one (row, expert) choice. Pairs are grouped by expert, so that an expert's weights are read
- * once for all its rows; the groups of a layer are one list of tasks (expert, panel) for the threads.
- * A row's sum runs over its experts in rising order: y = fmaf(weight, expert(x), y) from 0.
+ * A pair is one (row, expert) choice. Pairs are grouped by expert, so that an expert's weights are
+ * read once for all its rows; the groups of a layer are one list of tasks (expert, panel) for the
+ * threads. A row's sum runs over its experts in rising order: y = fmaf(weight, expert(x), y) from
+ * 0.
  */
 #ifndef FLOTILLA_WORKER_THINKER_EXPERTS_H
 #define FLOTILLA_WORKER_THINKER_EXPERTS_H
@@ -44,7 +45,8 @@ void experts_forward(float *out, const expert_batch *batch, const swiglu_weights
                      const expert_shape *shape, thread_pool *pool, arena *scratch);
 
 /* out [H] = the row's weighted sum over pair_out [n][H], continuing from what out holds. */
-void experts_add(float *out, const float *pair_out, const float *weights, int32_t n, int32_t hidden_size);
+void experts_add(float *out, const float *pair_out, const float *weights, int32_t n,
+                 int32_t hidden_size);
 
 /* The dense form: out [n_rows][H] = down(silu(gate x) * up x). */
 void swiglu_forward(float *out, const float *x, int32_t n_rows, const swiglu_weights *w,

@@ -51,7 +51,8 @@ static void grain_task(void *arg, int32_t item, int32_t thread)
     p->grain_sum[item] = sum;
 }
 
-/* --- the shortlist ----------------------------------------------------------------------------- */
+/* --- the shortlist -----------------------------------------------------------------------------
+ */
 
 static void sift_down(float *heap, int32_t n, int32_t i)
 {
@@ -146,8 +147,8 @@ void head_forward(const stage *s, head_row *rows, const float *hidden, const hea
                   int32_t n_rows, arena *memory)
 {
     CHECK(n_rows <= HEAD_ROWS_MAX);
-    head_pass p = {.s = s, .hidden = hidden, .n_rows = n_rows, .n = s->worker->n_vocab_rows,
-                   .wants = wants};
+    head_pass p = {
+        .s = s, .hidden = hidden, .n_rows = n_rows, .n = s->worker->n_vocab_rows, .wants = wants};
     p.n_grains = (p.n + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN;
     size_t all = (size_t)n_rows * (size_t)p.n, grains = (size_t)n_rows * (size_t)p.n_grains;
     p.logits = arena_take(memory, all * sizeof *p.logits);
@@ -173,7 +174,7 @@ void head_final_norm(const stage *s, float *out, const float *x, int32_t n_rows)
     const text_config *t = &s->model->text;
     size_t h = (size_t)t->hidden_size;
     for (int32_t r = 0; r < n_rows; r++) {
-        kernels()->rms_norm(out + (size_t)r * h, x + (size_t)r * h, s->weights.final_norm, t->hidden_size,
-                            t->rms_norm_eps);
+        kernels()->rms_norm(out + (size_t)r * h, x + (size_t)r * h, s->weights.final_norm,
+                            t->hidden_size, t->rms_norm_eps);
     }
 }

@@ -1,10 +1,10 @@
 /*
  * head.h - logits of a worker's rows of the LM head, and what of them is worth sending.
  *
- * A shortlist has the K largest logits (with every logit that ties with the K-th), so greedy choice and
- * top-k sampling are exact without sending the vocabulary. Sums of exponentials are made for fixed grains
- * of LM_HEAD_GRAIN rows of the vocabulary, so that the log-sum-exp has the same bits however the head is
- * divided.
+ * A shortlist has the K largest logits (with every logit that ties with the K-th), so greedy choice
+ * and top-k sampling are exact without sending the vocabulary. Sums of exponentials are made for
+ * fixed grains of LM_HEAD_GRAIN rows of the vocabulary, so that the log-sum-exp has the same bits
+ * however the head is divided.
  */
 #ifndef FLOTILLA_WORKER_THINKER_HEAD_H
 #define FLOTILLA_WORKER_THINKER_HEAD_H
@@ -14,8 +14,8 @@
 #include <stdint.h>
 
 typedef struct head_want { /* of one row */
-    int32_t top; /* K; 0: all logits in place of a shortlist */
-    bool sums;   /* the grains' sums of exponentials too */
+    int32_t top;           /* K; 0: all logits in place of a shortlist */
+    bool sums;             /* the grains' sums of exponentials too */
 } head_want;
 
 typedef struct head_row {
@@ -30,8 +30,8 @@ typedef struct head_row {
 /* Bytes of the arena for HEAD_ROWS_MAX rows. */
 size_t head_arena_bytes(const plan_worker *w);
 
-/* hidden [n_rows][H] after the final norm, n_rows <= HEAD_ROWS_MAX; rows [n_rows] written, pointing into
- * the arena, good until its next reset. */
+/* hidden [n_rows][H] after the final norm, n_rows <= HEAD_ROWS_MAX; rows [n_rows] written, pointing
+ * into the arena, good until its next reset. */
 void head_forward(const stage *s, head_row *rows, const float *hidden, const head_want *wants,
                   int32_t n_rows, arena *memory);
 

@@ -1,5 +1,6 @@
 /*
- * kv_cache.c - a pool of blocks, a stack of free ones, and a table of block numbers for each sequence.
+ * kv_cache.c - a pool of blocks, a stack of free ones, and a table of block numbers for each
+ * sequence.
  *
  * A block that is shared is copied by the first writer (kv_cache_extend does it for the one partial
  * block that a write can meet), so kv_cache_store never has to look.
@@ -65,7 +66,8 @@ flo_code kv_cache_new(kv_cache **out, const kv_shape *shape, flo_err *err)
         free(c->free_stack);
         free(c->references);
         free(c);
-        return flo_fail(err, FLO_FAIL, "out of memory: could not reserve %llu bytes for the KV cache",
+        return flo_fail(err, FLO_FAIL,
+                        "out of memory: could not reserve %llu bytes for the KV cache",
                         (unsigned long long)kv_cache_bytes(shape));
     }
     c->pool = pool;
@@ -96,7 +98,8 @@ int32_t kv_cache_free_blocks(const kv_cache *c)
     return c->n_free;
 }
 
-/* --- blocks ------------------------------------------------------------------------------------ */
+/* --- blocks ------------------------------------------------------------------------------------
+ */
 
 static int32_t block_take(kv_cache *c)
 {
@@ -124,7 +127,8 @@ static int32_t blocks_for(int32_t n_tokens)
     return (n_tokens + KV_BLOCK - 1) / KV_BLOCK;
 }
 
-/* --- sequences --------------------------------------------------------------------------------- */
+/* --- sequences ---------------------------------------------------------------------------------
+ */
 
 static kv_sequence *find(kv_cache *c, uint64_t id)
 {
@@ -180,14 +184,16 @@ flo_code kv_cache_extend(kv_cache *c, uint64_t sequence, int32_t first, int32_t 
     kv_sequence *s = find(c, sequence);
     int32_t length = s != NULL ? s->length : 0;
     if (first != length || n < 1 || n > c->shape.n_tokens - first) {
-        return flo_fail(err, FLO_FAIL,
-                        "sequence %llu holds %d positions, a span of %d from %d does not continue it",
-                        (unsigned long long)sequence, length, n, first);
+        return flo_fail(
+            err, FLO_FAIL,
+            "sequence %llu holds %d positions, a span of %d from %d does not continue it",
+            (unsigned long long)sequence, length, n, first);
     }
     bool copy_last = first % KV_BLOCK != 0 && c->references[s->blocks[s->n_blocks - 1]] > 1;
     int32_t fresh = blocks_for(first + n) - blocks_for(first) + (copy_last ? 1 : 0);
     if (fresh > c->n_free) {
-        return flo_fail(err, FLO_FAIL, "the KV cache is full: sequence %llu needs %d blocks, %d are free",
+        return flo_fail(err, FLO_FAIL,
+                        "the KV cache is full: sequence %llu needs %d blocks, %d are free",
                         (unsigned long long)sequence, fresh, c->n_free);
     }
     if (s == NULL) {
@@ -262,7 +268,8 @@ flo_code kv_cache_fork(kv_cache *c, uint64_t sequence, uint64_t source, int32_t 
     return FLO_OK;
 }
 
-/* --- numbers ----------------------------------------------------------------------------------- */
+/* --- numbers -----------------------------------------------------------------------------------
+ */
 
 static float *head_at(const kv_cache *c, int32_t slot, int32_t layer, int32_t head, int32_t block)
 {
@@ -272,7 +279,8 @@ static float *head_at(const kv_cache *c, int32_t slot, int32_t layer, int32_t he
     return block_at(c, s->blocks[block]) + place * c->head_floats;
 }
 
-const float *kv_cache_keys(const kv_cache *c, int32_t slot, int32_t layer, int32_t head, int32_t block)
+const float *kv_cache_keys(const kv_cache *c, int32_t slot, int32_t layer, int32_t head,
+                           int32_t block)
 {
     return head_at(c, slot, layer, head, block);
 }

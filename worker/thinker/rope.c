@@ -1,7 +1,8 @@
 /*
  * rope.c - the table of frequencies and their axes, and one row's cosines and sines.
  *
- * Costs half * 2 calls of the math library for each row of a step, once for all layers of the stage.
+ * Costs half * 2 calls of the math library for each row of a step, once for all layers of the
+ * stage.
  */
 #include "worker/thinker/rope.h"
 
@@ -26,7 +27,8 @@ void rope_init(rope *r, const text_config *t)
     }
 }
 
-void rope_angles(const rope *r, float time, float height, float width, float *cos_out, float *sin_out)
+void rope_angles(const rope *r, float time, float height, float width, float *cos_out,
+                 float *sin_out)
 {
     const float position[3] = {time, height, width};
     for (int32_t j = 0; j < r->half; j++) {

@@ -1,9 +1,9 @@
 /*
  * rope.h - angles of the interleaved three-axis rotary embedding.
  *
- * f[j] = theta^(-2j/d) in f32; frequency j follows height where j mod 3 = 1 and j < 3 * section[1], width
- * where j mod 3 = 2 and j < 3 * section[2], else time; angle = f[j] * position in f32. Text has three
- * equal positions. Source: Qwen3OmniMoeThinkerTextRotaryEmbedding; shared spec, 3.4.
+ * f[j] = theta^(-2j/d) in f32; frequency j follows height where j mod 3 = 1 and j < 3 * section[1],
+ * width where j mod 3 = 2 and j < 3 * section[2], else time; angle = f[j] * position in f32. Text
+ * has three equal positions. Source: Qwen3OmniMoeThinkerTextRotaryEmbedding; shared spec, 3.4.
  */
 #ifndef FLOTILLA_WORKER_THINKER_ROPE_H
 #define FLOTILLA_WORKER_THINKER_ROPE_H
@@ -23,6 +23,7 @@ typedef struct rope {
 void rope_init(rope *r, const text_config *t);
 
 /* cos, sin [half] of one row at (time, height, width). */
-void rope_angles(const rope *r, float time, float height, float width, float *cos_out, float *sin_out);
+void rope_angles(const rope *r, float time, float height, float width, float *cos_out,
+                 float *sin_out);
 
 #endif

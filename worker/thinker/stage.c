@@ -1,8 +1,9 @@
 /*
  * stage.c - the decoder layers of one stage, on the threads of its home.
  *
- * Matrix products are cut by weight panels, everything else by rows, so each number has one maker and
- * one order of sums whatever the number of threads. Costs about a dozen joins of the pool per layer.
+ * Matrix products are cut by weight panels, everything else by rows, so each number has one maker
+ * and one order of sums whatever the number of threads. Costs about a dozen joins of the pool per
+ * layer.
  */
 #include "worker/thinker/stage.h"
 
@@ -29,15 +30,16 @@ typedef struct forward { /* one call of stage_forward */
     float *router;                    /* [n][n_experts] logits, then probabilities */
     float *top_weights;               /* [n][k] falling probability */
     int32_t *top_ids;
-    float *pair_weights;              /* [n][k] rising expert */
+    float *pair_weights; /* [n][k] rising expert */
     int32_t *pair_experts;
-    float *pair_out;                  /* [n * k][H] of this worker's pairs */
-    float *peer_out;                  /* [n * k][H] of the others' */
+    float *pair_out; /* [n * k][H] of this worker's pairs */
+    float *peer_out; /* [n * k][H] of the others' */
     const layer_weights *layer;
     int32_t layer_index; /* in the stage */
 } forward;
 
-/* --- parallel helpers -------------------------------------------------------------------------- */
+/* --- parallel helpers --------------------------------------------------------------------------
+ */
 
 typedef struct product {
     float *y;
@@ -73,8 +75,8 @@ static void each_row(forward *f, void (*task)(void *arg, int32_t row, int32_t th
     }
 }
 
-static void dump(const forward *f, const char *name, int32_t layer, const void *rows, int32_t columns,
-                 bool is_ids)
+static void dump(const forward *f, const char *name, int32_t layer, const void *rows,
+                 int32_t columns, bool is_ids)
 {
     if (f->hooks->dump == NULL) {
         return;
@@ -84,7 +86,8 @@ static void dump(const forward *f, const char *name, int32_t layer, const void *
     f->hooks->dump(f->hooks->arg, full, rows, columns, is_ids);
 }
 
-/* --- attention --------------------------------------------------------------------------------- */
+/* --- attention ---------------------------------------------------------------------------------
+ */
 
 static void angles_task(void *arg, int32_t r, int32_t thread)
 {
@@ -113,7 +116,8 @@ static void heads_task(void *arg, int32_t r, int32_t thread)
     int32_t d = t->head_dim, half = f->s->rope.half;
     float *q = f->qkv + (size_t)r * (f->q_width + 2 * f->kv_width);
     float *k = q + f->q_width, *v = k + f->kv_width;
-    const float *c = f->cosines + (size_t)r * (size_t)half, *s = f->sines + (size_t)r * (size_t)half;
+    const float *c = f->cosines + (size_t)r * (size_t)half,
+                *s = f->sines + (size_t)r * (size_t)half;
     for (int32_t h = 0; h < t->n_heads + t->n_kv_heads; h++) {
         float *head = q + (size_t)h * (size_t)d;
         const float *weight = h < t->n_heads ? f->layer->q_norm : f->layer->k_norm;
@@ -125,13 +129,15 @@ static void heads_task(void *arg, int32_t r, int32_t thread)
 }
 
 /* Some query heads that share KV head `kv_head`, over all positions that the row sees. */
-static void attend_heads(forward *f, int32_t r, int32_t kv_head, int32_t first_head, int32_t n_heads)
+static void attend_heads(forward *f, int32_t r, int32_t kv_head, int32_t first_head,
+                         int32_t n_heads)
 {
     const text_config *t = &f->s->model->text;
     const step_row *row = &f->step->rows[r];
     int32_t d = t->head_dim;
     float scale = 1.0f / sqrtf((float)d);
-    const float *q = f->qkv + (size_t)r * (f->q_width + 2 * f->kv_width) + (size_t)first_head * (size_t)d;
+    const float *q =
+        f->qkv + (size_t)r * (f->q_width + 2 * f->kv_width) + (size_t)first_head * (size_t)d;
     float *out = f->attended + (size_t)r * f->q_width + (size_t)first_head * (size_t)d;
     attend_state states[HEADS_AT_ONCE];
     for (int32_t h = 0; h < n_heads; h++) {
@@ -144,8 +150,8 @@ static void attend_heads(forward *f, int32_t r, int32_t kv_head, int32_t first_h
         const float *k = kv_cache_keys(f->s->cache, row->slot, f->layer_index, kv_head, block);
         const float *v = kv_cache_values(f->s->cache, row->slot, f->layer_index, kv_head, block);
         for (int32_t h = 0; h < n_heads; h++) {
-            kernels()->attend_block(out + (size_t)h * (size_t)d, &states[h], q + (size_t)h * (size_t)d, k,
-                                    v, n_valid, d, scale);
+            kernels()->attend_block(out + (size_t)h * (size_t)d, &states[h],
+                                    q + (size_t)h * (size_t)d, k, v, n_valid, d, scale);
         }
     }
     for (int32_t h = 0; h < n_heads; h++) {
@@ -177,7 +183,8 @@ static void attention_block(forward *f)
     multiply(f->s, f->delta, f->attended, f->n_rows, &f->layer->o);
 }
 
-/* --- experts ----------------------------------------------------------------------------------- */
+/* --- experts -----------------------------------------------------------------------------------
+ */
 
 /* x += attention, then the norm in front of the experts. */
 static void add_and_norm_task(void *arg, int32_t r, int32_t thread)
@@ -219,12 +226,12 @@ static void choose_task(void *arg, int32_t r, int32_t thread)
 
 typedef struct part { /* what one worker of the stage computes of a layer */
     expert_batch batch;
-    int32_t *row_index;      /* [n_rows] of the step */
+    int32_t *row_index; /* [n_rows] of the step */
     expert_choice *choices;
-    int32_t *experts;        /* counted from the worker's first */
+    int32_t *experts; /* counted from the worker's first */
     float *weights;
-    int32_t *of_row;         /* [step rows] the row's place in this part, -1: none */
-    float *out;              /* rows or pairs, [.][H] */
+    int32_t *of_row; /* [step rows] the row's place in this part, -1: none */
+    float *out;      /* rows or pairs, [.][H] */
 } part;
 
 static void make_part(forward *f, part *p, const plan_worker *w)
@@ -254,9 +261,13 @@ static void make_part(forward *f, part *p, const plan_worker *w)
             p->choices[rows++] = (expert_choice){.n = pairs - first, .first = first};
         }
     }
-    p->batch = (expert_batch){.n_rows = rows, .n_pairs = pairs, .hidden = f->normed,
-                              .row_index = p->row_index, .choices = p->choices,
-                              .experts = p->experts, .weights = p->weights};
+    p->batch = (expert_batch){.n_rows = rows,
+                              .n_pairs = pairs,
+                              .hidden = f->normed,
+                              .row_index = p->row_index,
+                              .choices = p->choices,
+                              .experts = p->experts,
+                              .weights = p->weights};
 }
 
 /* Adds what the workers made of row r, in the order of their experts. */
@@ -272,8 +283,8 @@ static void combine_row(const forward *f, const part *parts, int32_t n_parts, in
         }
         const expert_choice *c = &parts[p].choices[at];
         if (p == 0 || f->s->plan->deterministic) {
-            experts_add(sum, parts[p].out + (size_t)c->first * f->hidden, parts[p].weights + c->first,
-                        c->n, h);
+            experts_add(sum, parts[p].out + (size_t)c->first * f->hidden,
+                        parts[p].weights + c->first, c->n, h);
         } else {
             kernels()->add(sum, parts[p].out + (size_t)at * f->hidden, h);
         }
@@ -316,7 +327,8 @@ static void exchange(forward *f, part *parts, int32_t n_parts)
     const text_config *t = &s->model->text;
     expert_shape shape = {t->hidden_size, t->expert_size, s->worker->n_experts};
     parts[0].out = f->pair_out;
-    experts_forward(parts[0].out, &parts[0].batch, f->layer->experts, &shape, s->pool, &f->s->arena);
+    experts_forward(parts[0].out, &parts[0].batch, f->layer->experts, &shape, s->pool,
+                    &f->s->arena);
     if (n_parts > 1) {
         f->hooks->expert_gather(f->hooks->arg, layer, n_parts, results, n_floats);
     }
@@ -349,7 +361,8 @@ static void dense_block(forward *f)
 {
     const text_config *t = &f->s->model->text;
     expert_shape shape = {t->hidden_size, t->dense_size, 1};
-    swiglu_forward(f->delta, f->normed, f->n_rows, &f->layer->dense, &shape, f->s->pool, &f->s->arena);
+    swiglu_forward(f->delta, f->normed, f->n_rows, &f->layer->dense, &shape, f->s->pool,
+                   &f->s->arena);
 }
 
 static void add_task(void *arg, int32_t r, int32_t thread)
@@ -360,7 +373,8 @@ static void add_task(void *arg, int32_t r, int32_t thread)
                    f->s->model->text.hidden_size);
 }
 
-/* --- the layers -------------------------------------------------------------------------------- */
+/* --- the layers --------------------------------------------------------------------------------
+ */
 
 static void add_deep_features(forward *f, int32_t layer)
 {
@@ -369,8 +383,8 @@ static void add_deep_features(forward *f, int32_t layer)
         return;
     }
     for (int32_t i = 0; i < d->n_rows; i++) {
-        kernels()->add(f->x + (size_t)d->rows[i] * f->hidden, d->features[layer] + (size_t)i * f->hidden,
-                       f->s->model->text.hidden_size);
+        kernels()->add(f->x + (size_t)d->rows[i] * f->hidden,
+                       d->features[layer] + (size_t)i * f->hidden, f->s->model->text.hidden_size);
     }
 }
 
@@ -433,8 +447,8 @@ size_t stage_arena_bytes(const model_config *m, const plan *p, const plan_worker
     size_t k = (size_t)t->n_experts_per_token, hidden = (size_t)t->hidden_size;
     size_t q = (size_t)(t->n_heads * t->head_dim), kv = (size_t)(t->n_kv_heads * t->head_dim);
     size_t size = (size_t)plan_stage_size(p, w->stage);
-    int32_t pairs = STEP_ROWS_MAX * (t->n_experts_per_token < w->n_experts ? t->n_experts_per_token
-                                                                           : w->n_experts);
+    int32_t pairs = STEP_ROWS_MAX *
+                    (t->n_experts_per_token < w->n_experts ? t->n_experts_per_token : w->n_experts);
     expert_shape expert = {t->hidden_size, t->expert_size, w->n_experts};
     size_t experts = t->n_experts > 0 ? experts_scratch_bytes(&expert, pairs) : 0;
     if (w->place > 0) {
@@ -459,8 +473,10 @@ size_t stage_arena_bytes(const model_config *m, const plan *p, const plan_worker
 
 kv_shape stage_kv_shape(const model_config *m, const plan *p, const plan_worker *w)
 {
-    return (kv_shape){.n_layers = w->n_layers, .n_kv_heads = m->text.n_kv_heads,
-                      .head_dim = m->text.head_dim, .n_tokens = p->kv_tokens};
+    return (kv_shape){.n_layers = w->n_layers,
+                      .n_kv_heads = m->text.n_kv_heads,
+                      .head_dim = m->text.head_dim,
+                      .n_tokens = p->kv_tokens};
 }
 
 void stage_forward(stage *s, float *x, const step_rows *step, const stage_hooks *hooks)
@@ -468,8 +484,13 @@ void stage_forward(stage *s, float *x, const step_rows *step, const stage_hooks 
     const text_config *t = &s->model->text;
     CHECK(step->n_rows <= STEP_ROWS_MAX);
     arena_reset(&s->arena);
-    forward f = {.s = s, .step = step, .hooks = hooks, .n_rows = step->n_rows, .x = x,
-                 .hidden = (size_t)t->hidden_size, .q_width = (size_t)(t->n_heads * t->head_dim),
+    forward f = {.s = s,
+                 .step = step,
+                 .hooks = hooks,
+                 .n_rows = step->n_rows,
+                 .x = x,
+                 .hidden = (size_t)t->hidden_size,
+                 .q_width = (size_t)(t->n_heads * t->head_dim),
                  .kv_width = (size_t)(t->n_kv_heads * t->head_dim)};
     take_buffers(&f);
     each_row(&f, angles_task);
@@ -497,8 +518,8 @@ void stage_experts(stage *s, int32_t layer, float *out, const expert_batch *batc
     memset(out, 0, (size_t)batch->n_rows * h * sizeof *out);
     for (int32_t r = 0; r < batch->n_rows; r++) {
         const expert_choice *c = &batch->choices[r];
-        experts_add(out + (size_t)r * h, pairs + (size_t)c->first * h, batch->weights + c->first, c->n,
-                    t->hidden_size);
+        experts_add(out + (size_t)r * h, pairs + (size_t)c->first * h, batch->weights + c->first,
+                    c->n, t->hidden_size);
     }
 }
 

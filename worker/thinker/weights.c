@@ -1,9 +1,9 @@
 /*
- * weights.c - a walk over the worker's parts that places each tensor and notes how to fill it, then the
- * filling, many at a time.
+ * weights.c - a walk over the worker's parts that places each tensor and notes how to fill it, then
+ * the filling, many at a time.
  *
- * Staging is one slab of SLAB_BYTES for each thread; a tensor's rows go through it in turn, so loading
- * needs no memory beside the region but those slabs.
+ * Staging is one slab of SLAB_BYTES for each thread; a tensor's rows go through it in turn, so
+ * loading needs no memory beside the region but those slabs.
  */
 #include "worker/thinker/weights.h"
 
@@ -46,12 +46,14 @@ typedef struct builder {
     flo_err *err;
 } builder;
 
-/* --- placing ----------------------------------------------------------------------------------- */
+/* --- placing -----------------------------------------------------------------------------------
+ */
 
 static void *place(builder *b, uint64_t n_bytes)
 {
     uint64_t rounded = (n_bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    CHECK(rounded <= b->w->region_bytes - b->w->used_bytes); /* the plan knows what is placed here */
+    CHECK(rounded <=
+          b->w->region_bytes - b->w->used_bytes); /* the plan knows what is placed here */
     void *at = (unsigned char *)b->w->region + b->w->used_bytes;
     b->w->used_bytes += rounded;
     return at;
@@ -193,7 +195,10 @@ static void place_expert(builder *b, swiglu_weights *s, int32_t layer, int32_t e
         bool down = which == EXPERT_DOWN;
         char name[160];
         snprintf(name, sizeof name, "thinker.model.layers.%d.mlp.experts.%d.%s_proj.weight", layer,
-                 expert, down ? "down" : which == EXPERT_GATE ? "gate" : "up");
+                 expert,
+                 down                   ? "down"
+                 : which == EXPERT_GATE ? "gate"
+                                        : "up");
         fill_job *job = add_job(b, name, down ? FILL_PACK : FILL_PANELS,
                                 (void *)(down ? s->down.data : s->gate_up.data));
         if (job == NULL) {
@@ -249,14 +254,14 @@ static void place_head(builder *b)
     }
     if (b->p->n_vocab_rows > 0 && b->code == FLO_OK) {
         w->lm_head = place_matrix(b, b->p->n_vocab_rows, t->hidden_size);
-        const char *name = t->tie_word_embeddings ? "thinker.model.embed_tokens.weight"
-                                                  : "thinker.lm_head.weight";
+        const char *name =
+            t->tie_word_embeddings ? "thinker.model.embed_tokens.weight" : "thinker.lm_head.weight";
         fill_job *job = add_job(b, name, FILL_PACK, (void *)w->lm_head.data);
         if (job != NULL) {
             find_tensor(b, job, t->vocab_size, t->hidden_size);
             job->matrix_rows = b->p->n_vocab_rows;
-            job->range.first_byte = (uint64_t)b->p->first_vocab_row * (uint64_t)t->hidden_size *
-                                    element_bytes(job);
+            job->range.first_byte =
+                (uint64_t)b->p->first_vocab_row * (uint64_t)t->hidden_size * element_bytes(job);
             job->range.rows = b->p->n_vocab_rows;
         }
     }
@@ -270,7 +275,8 @@ static void place_head(builder *b)
     }
 }
 
-/* --- filling ----------------------------------------------------------------------------------- */
+/* --- filling -----------------------------------------------------------------------------------
+ */
 
 static float f32_of_bits(uint32_t bits)
 {
@@ -335,9 +341,10 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-/* Dummy values: uniform in +-sqrt(3/columns), so that activations keep their size through the layers;
- * a pure function of seed, name and place. */
-static void dummy_rows(bf16 *out, const fill_job *job, uint64_t seed, int64_t first_row, int64_t rows)
+/* Dummy values: uniform in +-sqrt(3/columns), so that activations keep their size through the
+ * layers; a pure function of seed, name and place. */
+static void dummy_rows(bf16 *out, const fill_job *job, uint64_t seed, int64_t first_row,
+                       int64_t rows)
 {
     for (const char *p = job->name; *p != '\0'; p++) {
         seed = mix(seed + (unsigned char)*p);
@@ -347,8 +354,10 @@ static void dummy_rows(bf16 *out, const fill_job *job, uint64_t seed, int64_t fi
         scale *= 0.5f;
     }
     for (int64_t i = 0; i < rows * job->range.columns; i++) {
-        uint64_t at = job->range.first_byte / sizeof *out + (uint64_t)(first_row * job->range.columns + i);
-        float value = ((float)(mix(seed + at * 0x9e3779b97f4a7c15u) >> 40) * 0x1p-23f - 1.0f) * scale;
+        uint64_t at =
+            job->range.first_byte / sizeof *out + (uint64_t)(first_row * job->range.columns + i);
+        float value =
+            ((float)(mix(seed + at * 0x9e3779b97f4a7c15u) >> 40) * 0x1p-23f - 1.0f) * scale;
         uint32_t bits;
         memcpy(&bits, &value, sizeof bits);
         out[i] = (bf16)(bits >> 16);
@@ -362,10 +371,10 @@ static void pack_panels(const fill_job *job, const bf16 *rows, int32_t first, in
     size_t panel_elements = packed_panel_elements(columns);
     while (n > 0) {
         int32_t panel = first / PANEL_ROWS, row = first % PANEL_ROWS;
-        int32_t in_panel = size - panel * PANEL_ROWS < PANEL_ROWS ? size - panel * PANEL_ROWS : PANEL_ROWS;
+        int32_t in_panel =
+            size - panel * PANEL_ROWS < PANEL_ROWS ? size - panel * PANEL_ROWS : PANEL_ROWS;
         int32_t here = in_panel - row < n ? in_panel - row : n;
-        bf16 *at = (bf16 *)job->destination +
-                   (size_t)(2 * panel + job->first_row) * panel_elements;
+        bf16 *at = (bf16 *)job->destination + (size_t)(2 * panel + job->first_row) * panel_elements;
         matrix_pack_rows(at, in_panel, columns, rows, row, here);
         rows += (size_t)here * (size_t)columns;
         first += here;
@@ -444,7 +453,8 @@ static flo_code fill_matrix(filler *f, const fill_job *job, unsigned char *slab,
                                    (size_t)n * row_bytes, err);
         }
         if (code == FLO_OK && t != NULL && t->dtype != DTYPE_BF16) {
-            code = to_bf16(converted, slab, t->dtype, (size_t)(n * job->range.columns), job->name, err);
+            code = to_bf16(converted, slab, t->dtype, (size_t)(n * job->range.columns), job->name,
+                           err);
             rows = converted;
         }
         if (code != FLO_OK) {
@@ -465,8 +475,8 @@ static void fill_one(void *arg, int32_t item, int32_t thread)
     const fill_job *job = &f->b->jobs[f->first_job + (size_t)item];
     unsigned char *slab = f->slabs + (size_t)thread * 2 * SLAB_BYTES;
     flo_err err;
-    flo_code code = job->kind == FILL_F32 ? fill_vector(f, job, slab, &err)
-                                          : fill_matrix(f, job, slab, &err);
+    flo_code code =
+        job->kind == FILL_F32 ? fill_vector(f, job, slab, &err) : fill_matrix(f, job, slab, &err);
     if (code != FLO_OK && atomic_exchange(&f->failed, 1) == 0) {
         *f->err = err;
     }
@@ -477,7 +487,8 @@ static flo_code check_dtypes(const builder *b, flo_err *err)
     for (size_t i = 0; i < b->n_jobs; i++) {
         const checkpoint_tensor *t = b->jobs[i].range.tensor;
         if (t != NULL && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
-            return flo_fail(err, FLO_FAIL, "tensor %s is %s, weights must be BF16 (F16 and F32 where exact)",
+            return flo_fail(err, FLO_FAIL,
+                            "tensor %s is %s, weights must be BF16 (F16 and F32 where exact)",
                             t->name, tensor_dtype_name(t->dtype));
         }
     }
@@ -509,7 +520,8 @@ static flo_code fill_all(builder *b, thread_pool *pool,
     while (f.first_job < b->n_jobs && code == FLO_OK) {
         size_t end = f.first_job;
         uint64_t round_bytes = 0;
-        while (end < b->n_jobs && (round_bytes < round_bytes_min || end - f.first_job < JOBS_PER_ROUND_MIN)) {
+        while (end < b->n_jobs &&
+               (round_bytes < round_bytes_min || end - f.first_job < JOBS_PER_ROUND_MIN)) {
             round_bytes += job_bytes(&b->jobs[end++]);
         }
         thread_pool_each(pool, (int32_t)(end - f.first_job), fill_one, &f);
@@ -521,14 +533,16 @@ static flo_code fill_all(builder *b, thread_pool *pool,
     return code;
 }
 
-/* --- the whole --------------------------------------------------------------------------------- */
+/* --- the whole ---------------------------------------------------------------------------------
+ */
 
 static flo_code take_region(stage_weights *w, uint64_t n_bytes, flo_err *err)
 {
     void *region = mmap(NULL, n_bytes > 0 ? n_bytes : 1, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (region == MAP_FAILED) {
-        return flo_fail(err, FLO_FAIL, "out of memory: could not reserve %llu bytes for the weights",
+        return flo_fail(err, FLO_FAIL,
+                        "out of memory: could not reserve %llu bytes for the weights",
                         (unsigned long long)n_bytes);
     }
     madvise(region, n_bytes, MADV_HUGEPAGE); /* best effort; absence costs speed only */
