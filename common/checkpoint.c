@@ -403,8 +403,7 @@ static flo_code read_shard(checkpoint *c, int32_t file, flo_err *err)
     }
     cJSON_Delete(header);
     if (code == FLO_OK) {
-        size_t n = c->n_tensors - first;
-        code = check_cover(n > 0 ? c->tensors + first : NULL, n, data_at, s->n_bytes, err);
+        code = check_cover(c->tensors + first, c->n_tensors - first, data_at, s->n_bytes, err);
     }
     return code;
 }

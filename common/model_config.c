@@ -9,6 +9,7 @@
 #include "common/check.h"
 #include "common/json.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -168,13 +169,13 @@ static float epsilon_or(const section *s, double otherwise)
     return eps;
 }
 
-/* Absent is the reference's default, which every published file states or implies. */
+/* Absent (or null) is the reference's default, which every published file states or implies. */
 static bool flag_or(const section *s, const char *field, bool otherwise)
 {
-    const cJSON *json = json_member(s->json, field);
-    if (json == NULL) {
+    if (!is_present(s, field)) {
         return otherwise;
     }
+    const cJSON *json = json_member(s->json, field);
     if (!cJSON_IsBool(json)) {
         refuse_field(s, field, "true or false");
     }

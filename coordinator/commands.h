@@ -16,4 +16,7 @@ flo_code command_tokenize(int argc, char **argv, flo_err *err);
 /* detokenize [--model DIR] [--skip-special] (1,2,3 | --jsonl) */
 flo_code command_detokenize(int argc, char **argv, flo_err *err);
 
+/* template --file T.jinja --context C.json */
+flo_code command_template(int argc, char **argv, flo_err *err);
+
 #endif

@@ -1,0 +1,105 @@
+/*
+ * builtins.c - binding arguments to a builtin's parameters.
+ */
+#include "coordinator/text/jinja/renderer.h"
+
+#include <string.h>
+
+typedef struct parameter_list {
+    struct {
+        const char *name;
+        size_t n;
+        bool optional, positional_only;
+    } items[PARAMETERS_MAX];
+    size_t n;
+    bool any; /* "*" */
+} parameter_list;
+
+static parameter_list parameters_read(const char *s)
+{
+    parameter_list p = {0};
+    while (*s != '\0') {
+        size_t n = strcspn(s, " ");
+        if (n == 1 && *s == '*') {
+            p.any = true;
+        } else if (p.n < PARAMETERS_MAX) {
+            bool positional = *s == '-';
+            bool optional = s[n - 1] == '?';
+            p.items[p.n].name = s + positional;
+            p.items[p.n].n = n - positional - optional;
+            p.items[p.n].optional = optional;
+            p.items[p.n++].positional_only = positional;
+        }
+        s += n;
+        s += strspn(s, " ");
+    }
+    return p;
+}
+
+static void named_bind(renderer *r, const builtin *b, const parameter_list *p, const text *name,
+                       value v, value *bound)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->items[i].positional_only || name->n != p->items[i].n ||
+            memcmp(name->bytes, p->items[i].name, name->n) != 0) {
+            continue;
+        }
+        if (bound[i].kind != V_MISSING) {
+            fault(&r->m, "%s() got multiple values for argument '%s'", b->name,
+                  text_chars(&r->m, name));
+        }
+        bound[i] = v;
+        return;
+    }
+    fault(&r->m, "%s() got an unexpected keyword argument '%s'", b->name, text_chars(&r->m, name));
+}
+
+value builtin_call(renderer *r, const builtin *b, value subject, const arguments *all)
+{
+    parameter_list p = parameters_read(b->parameters);
+    value bound[PARAMETERS_MAX] = {0}; /* V_MISSING is zero */
+    descend(&r->m);
+    spend(&r->m, 1);
+    if (!p.any) {
+        if (all->n > p.n) {
+            fault(&r->m, "%s() takes at most %zu argument(s) (%zu given)", b->name, p.n, all->n);
+        }
+        for (size_t i = 0; i < all->n; i++) {
+            bound[i] = all->positional[i];
+        }
+        for (size_t i = 0; i < all->n_named; i++) {
+            named_bind(r, b, &p, all->names[i], all->named[i], bound);
+        }
+        for (size_t i = 0; i < p.n; i++) {
+            if (bound[i].kind == V_MISSING && !p.items[i].optional) {
+                fault(&r->m, "%s() missing required argument: '%.*s'", b->name, (int)p.items[i].n,
+                      p.items[i].name);
+            }
+        }
+    }
+    value v = b->code(r, subject, bound, all);
+    ascend(&r->m);
+    return v;
+}
+
+const text *argument_text(renderer *r, value v, const char *what)
+{
+    if (v.kind == V_UNDEFINED) {
+        undefined_fault(&r->m, v);
+    }
+    if (v.kind != V_STRING) {
+        fault(&r->m, "%s must be str, not %s", what, type_name(v));
+    }
+    return v.string;
+}
+
+int64_t argument_integer(renderer *r, value v, const char *what)
+{
+    if (v.kind == V_UNDEFINED) {
+        undefined_fault(&r->m, v);
+    }
+    if (!value_is_integral(v)) {
+        fault(&r->m, "%s: '%s' object cannot be interpreted as an integer", what, type_name(v));
+    }
+    return value_integer(v);
+}
