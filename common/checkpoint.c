@@ -625,6 +625,18 @@ static flo_code open_single(checkpoint *c, const char *folder, const char *name,
     return code;
 }
 
+static bool has_shard(const checkpoint *c, const char *name)
+{
+    for (int32_t i = 0; i < c->n_shards; i++) {
+        if (strcmp(c->shards[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* With both an index and a single file that it does not name the reference would take the single
+ * file, most other readers the index: nobody can know which is meant. */
 static flo_code open_folder(checkpoint *c, const char *folder, flo_err *err)
 {
     char *index_path = path_join(folder, "model.safetensors.index.json");
@@ -634,6 +646,12 @@ static flo_code open_folder(checkpoint *c, const char *folder, flo_err *err)
         code = flo_fail(err, FLO_FAIL, "no memory");
     } else if (path_exists(index_path)) {
         code = open_indexed(c, folder, index_path, err);
+        if (code == FLO_OK && path_exists(single_path) && !has_shard(c, "model.safetensors")) {
+            code = flo_fail(err, FLO_FAIL,
+                            "%s: holds both model.safetensors and an index of other files; one of "
+                            "them is left over, remove it",
+                            folder);
+        }
     } else if (path_exists(single_path)) {
         code = open_single(c, folder, "model.safetensors", err);
     } else {

@@ -282,6 +282,21 @@ static void a_truncated_shard_is_refused_by_name(void **state)
     assert_refused(FLO_FAIL, "two.safetensors|b.weight|truncated");
 }
 
+static void an_index_may_name_the_single_file_but_not_stand_beside_it(void **state)
+{
+    (void)state;
+    temp_tensors_write(folder, "model.safetensors", "{" F32_ENTRY("a", 0, 4) "}", 4);
+    temp_tensors_write(folder, "one.safetensors", "{" F32_ENTRY("a", 0, 4) "}", 4);
+    write_index("{\"a\":\"model.safetensors\"}");
+    checkpoint *c = NULL;
+    flo_err err = {{0}};
+    assert_int_equal(checkpoint_open(&c, folder, &err), FLO_OK);
+    assert_int_equal(checkpoint_count(c), 1);
+    checkpoint_close(c);
+    write_index("{\"a\":\"one.safetensors\"}");
+    assert_refused(FLO_FAIL, "both|model.safetensors");
+}
+
 static void shards_may_be_links_out_of_the_folder(void **state)
 {
     (void)state;
@@ -348,6 +363,7 @@ int main(void)
         IN_FOLDER(names_of_the_thinker_alone_get_its_prefix),
         IN_FOLDER(faulty_indexes_are_refused_by_name),
         IN_FOLDER(a_truncated_shard_is_refused_by_name),
+        IN_FOLDER(an_index_may_name_the_single_file_but_not_stand_beside_it),
         IN_FOLDER(shards_may_be_links_out_of_the_folder),
         IN_FOLDER(a_folder_without_weights_is_refused),
         IN_FOLDER(a_pipe_is_refused_and_not_waited_for),
