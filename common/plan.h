@@ -22,7 +22,7 @@ enum {
     PLAN_WORKERS_MAX = 1024,
     PLAN_KV_TOKENS_MIN = 4096, /* what --kv-tokens takes by itself: between these two */
     PLAN_KV_TOKENS_MAX = 65536,
-    PLAN_LOGIT_ROWS = 32,         /* rows whose whole logits a worker holds at a time */
+    PLAN_LOGIT_ROWS = 16,         /* rows whose whole logits a worker holds at a time */
     PLAN_STAGING_BYTES = 8 << 20, /* weights on their way from a file into their packed place */
     PLAN_WORK_TERMS_MAX = 32,
 };

@@ -12,7 +12,9 @@
 static const uint64_t bytes_limit = (uint64_t)1 << 62;
 
 enum {
-    HEADER_BYTES = 64 << 10,          /* of a message, beside its rows */
+    HEADER_BYTES = 64 << 10, /* of a message, beside its rows */
+    LOGIT_BYTES = 6 * 4, /* of one logit: in its row, in a shortlist of them all (twice an id and a
+                          * value, when every one ties), and in the message */
     THREAD_SCRATCH_BYTES = 256 << 10, /* scores, quantised rows and the like of one thread */
 };
 
@@ -145,14 +147,16 @@ static void home_terms(term_list *l, const model_config *m)
 }
 
 /* Rows grouped by owned expert: a token's row is there once for each of its experts that lives
- * here. */
+ * here. Gate and up are whole panels of 64 columns. */
 static void expert_terms(term_list *l, const text_config *t, int32_t n_owned)
 {
     int64_t copies = n_owned < t->n_experts_per_token ? n_owned : t->n_experts_per_token;
+    int64_t padded = ((int64_t)t->expert_size + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
     term(l, "grouped rows", rows_bytes(copies * t->hidden_size));
-    term(l, "grouped gate and up", rows_bytes(2 * copies * t->expert_size));
+    term(l, "grouped gate and up", rows_bytes(2 * copies * padded));
+    term(l, "grouped products", rows_bytes(copies * t->expert_size));
     term(l, "grouped results", rows_bytes(copies * t->hidden_size));
-    term(l, "expert sums", rows_bytes(t->hidden_size));
+    term(l, "results by row", rows_bytes(copies * t->hidden_size));
 }
 
 /* Slots that messages are packed into and arrive in. */
@@ -179,7 +183,7 @@ static void message_terms(term_list *l, const plan_request *r, const plan_worker
     }
     if (w->stage == n_stages - 1) { /* computed, and in the message that carries them */
         term(l, "rows for the LM head", rows_bytes(h));
-        term(l, "logits", array_bytes(PLAN_LOGIT_ROWS, w->n_vocab_rows, 2 * sizeof(float)));
+        term(l, "logits", array_bytes(PLAN_LOGIT_ROWS, w->n_vocab_rows, LOGIT_BYTES));
         if (w->place == 0 && n_peers > 0) {
             term(l, "logits gathered", array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, sizeof(float)));
         }
