@@ -533,7 +533,9 @@ static int32_t workers_that_fit(const plan_request *r)
     return found;
 }
 
-static void advise(planner *pl, uint64_t extra, plan_misfit *misfit)
+/* The missing bytes are what the worst worker lacks, so every worker having as many more is enough.
+ */
+static void advise(planner *pl, plan_misfit *misfit)
 {
     char text[BYTES_TEXT_MAX];
     char more[64] = "";
@@ -548,17 +550,18 @@ static void advise(planner *pl, uint64_t extra, plan_misfit *misfit)
         snprintf(fewer, sizeof fewer, ", or ask for --kv-tokens %lld",
                  (long long)most_kv_tokens(pl, KV_BLOCK, wanted, DBL_MAX));
     }
+    uint64_t rounded_up =
+        misfit->missing_bytes + misfit->missing_bytes / 128; /* over three digits */
     snprintf(misfit->advice, sizeof misfit->advice, "give each worker %s more memory%s%s",
-             bytes_print(text, extra), more, fewer);
+             bytes_print(text, rounded_up), more, fewer);
 }
 
-static flo_code say_misfit(planner *pl, const plan_worker *w, uint64_t extra, plan_misfit *misfit,
-                           flo_err *err)
+static flo_code say_misfit(planner *pl, const plan_worker *w, plan_misfit *misfit, flo_err *err)
 {
     misfit->rank = w->rank;
     snprintf(misfit->host, sizeof misfit->host, "%.255s", pl->request->workers[w->rank - 1].host);
     long long kv_tokens = (long long)pl->kv_tokens;
-    advise(pl, extra, misfit);
+    advise(pl, misfit);
 
     char needs[BYTES_TEXT_MAX], has[BYTES_TEXT_MAX], missing[BYTES_TEXT_MAX];
     return flo_fail(
@@ -575,12 +578,11 @@ static flo_code say_misfit(planner *pl, const plan_worker *w, uint64_t extra, pl
  * after all, it stands. */
 static flo_code plan_closest(planner *pl, plan *p, plan_misfit *misfit, flo_err *err)
 {
-    uint64_t extra = least_extra(pl);
-    pl->extra_bytes = extra;
+    pl->extra_bytes = least_extra(pl);
     fill_plan(pl, p, time_with(pl, pl->kv_tokens));
     memset(misfit, 0, sizeof *misfit);
     const plan_worker *w = fullest(p, &misfit->missing_bytes);
-    return misfit->missing_bytes == 0 ? FLO_OK : say_misfit(pl, w, extra, misfit, err);
+    return misfit->missing_bytes == 0 ? FLO_OK : say_misfit(pl, w, misfit, err);
 }
 
 /* The whole */

@@ -171,6 +171,22 @@ static void what_misses_is_enough_when_added(void **state)
     assert_int_equal(plan_make(&p, &r, &misfit, &err), FLO_DIFFERS);
 }
 
+static void the_advised_memory_is_enough(void **state)
+{
+    (void)state;
+    model_config m = published_model();
+    for (int32_t s = 1; s <= 8; s += 3) {
+        for (uint64_t gib = 1; gib <= 12; gib += 3) {
+            plan_request r = equal_workers(&m, 8, s, gib << 30);
+            if (plan_make(&p, &r, &misfit, &err) != FLO_OK) {
+                r = equal_workers(&m, 8, s, (gib << 30) + misfit.missing_bytes);
+                assert_int_equal(plan_make(&p, &r, &misfit, &err), FLO_OK);
+                check_within_limits(&r);
+            }
+        }
+    }
+}
+
 static void a_misfit_advises_workers_and_tokens_that_do_fit(void **state)
 {
     (void)state;
@@ -547,6 +563,7 @@ int main(void)
         cmocka_unit_test(every_split_of_small_models_owns_each_part_once),
         cmocka_unit_test(plans_under_tight_memory_keep_every_limit),
         cmocka_unit_test(what_misses_is_enough_when_added),
+        cmocka_unit_test(the_advised_memory_is_enough),
         cmocka_unit_test(a_misfit_advises_workers_and_tokens_that_do_fit),
         cmocka_unit_test(an_asked_capacity_is_rounded_up_to_a_block),
         cmocka_unit_test(kv_takes_the_memory_that_weights_leave),
