@@ -403,7 +403,8 @@ static flo_code read_shard(checkpoint *c, int32_t file, flo_err *err)
     }
     cJSON_Delete(header);
     if (code == FLO_OK) {
-        code = check_cover(c->tensors + first, c->n_tensors - first, data_at, s->n_bytes, err);
+        size_t n = c->n_tensors - first;
+        code = check_cover(n > 0 ? c->tensors + first : NULL, n, data_at, s->n_bytes, err);
     }
     return code;
 }

@@ -9,6 +9,8 @@ enum {
     KV_BLOCK = 64,        /* positions of a KV-cache block (worker/kernels/attention.h) */
     LM_HEAD_GRAIN = 1024, /* rows of the LM head whose exponentials are summed together */
     STEP_ROWS_MAX = 512,  /* token rows of one step over all sequences */
+    SEQUENCES_MAX = 256,  /* sequences with a KV cache, working or kept for later turns */
+    HEAD_ROWS_MAX = 16,   /* rows whose logits are made at a time */
 };
 
 #endif

@@ -9,7 +9,6 @@
 #include "common/check.h"
 #include "common/json.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -169,13 +168,13 @@ static float epsilon_or(const section *s, double otherwise)
     return eps;
 }
 
-/* Absent (or null) is the reference's default, which every published file states or implies. */
+/* Absent is the reference's default, which every published file states or implies. */
 static bool flag_or(const section *s, const char *field, bool otherwise)
 {
-    if (!is_present(s, field)) {
+    const cJSON *json = json_member(s->json, field);
+    if (json == NULL) {
         return otherwise;
     }
-    const cJSON *json = json_member(s->json, field);
     if (!cJSON_IsBool(json)) {
         refuse_field(s, field, "true or false");
     }

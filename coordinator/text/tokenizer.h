@@ -1,8 +1,8 @@
 /*
  * tokenizer.h - text into token ids and back, equal to the reference on every string.
  *
- * Byte-level BPE from vocab.json + merges.txt + tokenizer_config.json, or from tokenizer.json alone.
- * Source: Qwen2Tokenizer, tokenization_qwen2.py; the tokenizers library.
+ * Byte-level BPE from vocab.json + merges.txt + tokenizer_config.json, or from tokenizer.json
+ * alone. Source: shared spec, section 7.
  */
 #ifndef FLOTILLA_COORDINATOR_TEXT_TOKENIZER_H
 #define FLOTILLA_COORDINATOR_TEXT_TOKENIZER_H
@@ -23,13 +23,14 @@ void tokenizer_close(tokenizer *t);
 flo_code tokenizer_encode(const tokenizer *t, const char *text, size_t n_bytes, bool plain,
                           int32_t **ids, size_t *n_ids, flo_err *err);
 
-/* Text of ids; U+FFFD for ill-formed parts. *text is malloc'd and NUL-terminated (n_bytes without it).
- * FLO_USAGE on an id that is no token. */
+/* Text of ids; U+FFFD for ill-formed parts. *text is malloc'd and NUL-terminated (n_bytes without
+ * it). FLO_USAGE on an id that is no token. */
 flo_code tokenizer_decode(const tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special,
                           char **text, size_t *n_bytes, flo_err *err);
 
-int32_t tokenizer_size(const tokenizer *t);                   /* largest id + 1 */
-int32_t tokenizer_id(const tokenizer *t, const char *token);  /* of an added token's text; -1: none */
+int32_t tokenizer_size(const tokenizer *t); /* largest id + 1 */
+int32_t tokenizer_id(const tokenizer *t,
+                     const char *token); /* of an added token's text; -1: none */
 bool tokenizer_is_special(const tokenizer *t, int32_t id);
 /* The token as the vocabulary spells it ("Ġcap"); NULL where the id is no token. */
 const char *tokenizer_piece(const tokenizer *t, int32_t id);
@@ -39,7 +40,8 @@ typedef struct detokenizer detokenizer;
 flo_code detokenizer_new(detokenizer **out, const tokenizer *t, bool skip_special, flo_err *err);
 void detokenizer_free(detokenizer *d);
 /* Appends what id makes readable to *text (borrowed until the next call; *n_bytes may be 0). */
-flo_code detokenizer_push(detokenizer *d, int32_t id, const char **text, size_t *n_bytes, flo_err *err);
+flo_code detokenizer_push(detokenizer *d, int32_t id, const char **text, size_t *n_bytes,
+                          flo_err *err);
 /* What is left at the end: held-back bytes as U+FFFD. */
 flo_code detokenizer_flush(detokenizer *d, const char **text, size_t *n_bytes, flo_err *err);
 

@@ -146,6 +146,7 @@ static void values_that_cannot_be_are_refused_by_field(void **state)
         {TEXT "use_qk_norm", "false", "false"},
         {TEXT "shared_expert_intermediate_size", "64", "64"},
         {TEXT "norm_topk_prob", "3", "3"},
+        {TEXT "norm_topk_prob", "null", "null"},
         {TEXT "max_position_embeddings", "0", "0"},
         {"thinker_config.text_config", NULL, "missing"},
         {"thinker_config.text_config", "[]", "text_config"},

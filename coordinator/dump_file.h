@@ -1,0 +1,26 @@
+/*
+ * dump_file.h - the tensors of a prompt pass as a safetensors file, under the names of the
+ * reference data.
+ *
+ * hidden.0 .. hidden.L, hidden.norm, router_{logits,ids,weights}.i, logits, input_ids,
+ * position_ids. Rows come from the stages in any order; the file's size is known from the prompt
+ * and the model. Whole logits are left out for all but the last row where they would take over 4
+ * GiB.
+ */
+#ifndef FLOTILLA_COORDINATOR_DUMP_FILE_H
+#define FLOTILLA_COORDINATOR_DUMP_FILE_H
+
+#include "common/model_config.h"
+#include "coordinator/generation.h"
+
+typedef struct dump_file dump_file;
+
+flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
+                       const int32_t *prompt, int32_t n_prompt, flo_err *err);
+const dump_sink *dump_file_sink(const dump_file *d);
+
+/* Puts the file in its place. FLO_FAIL where a row never came. Frees d. */
+flo_code dump_file_finish(dump_file *d, flo_err *err);
+void dump_file_abandon(dump_file *d); /* removes what was written; NULL is allowed */
+
+#endif

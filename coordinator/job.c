@@ -1,0 +1,441 @@
+/*
+ * job.c - see job.h. Each phase of the start is a function that waits for one answer of every
+ * worker; a Fault in between ends the start with the worker's own sentence.
+ */
+#include "coordinator/job.h"
+
+#include "common/checkpoint.h"
+#include "common/cluster.h"
+#include "common/log.h"
+#include "common/model_tensors.h"
+#include "coordinator/defaults.h"
+#include "proto/plan_message.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { FAULTS_SHOWN_MAX = 20, STATS_WAIT_S = 5 };
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static job_node *node_of(job *j, int rank)
+{
+    return &j->nodes[rank - 1];
+}
+
+static flo_code worker_fault(job *j, const incoming *in, flo_err *err)
+{
+    const Flo__Fault *f = in->as.fault;
+    flo_code code = f->code == FLO_USAGE || f->code == FLO_DIFFERS ? (flo_code)f->code : FLO_FAIL;
+    const char *host = node_of(j, in->source)->host;
+    return flo_fail(err, code, "worker rank %d on %s: %s", in->source, host[0] != '\0' ? host : "?",
+                    f->text);
+}
+
+/* --- the phases of the start -------------------------------------------------------------------
+ */
+
+/* Waits until every worker has sent one message of `kind`, giving each to take. */
+static flo_code gather(job *j, message_kind kind,
+                       flo_code (*take)(job *, const incoming *, flo_err *), flo_err *err)
+{
+    for (int32_t due = j->n_workers; due > 0;) {
+        incoming in;
+        flo_code code = transport_wait(j->transport, LANE_MAIN, &in, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        if (in.kind == MSG_FAULT) {
+            return worker_fault(j, &in, err);
+        }
+        if (in.kind == kind) {
+            due--;
+        } else if (in.kind != MSG_LOAD_PROGRESS || kind != MSG_READY) {
+            return flo_fail(err, FLO_FAIL, "rank %d sent a %s while a %s was due", in.source,
+                            message_kind_name(in.kind), message_kind_name(kind));
+        }
+        code = take(j, &in, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+    }
+    return FLO_OK;
+}
+
+static flo_code take_hello(job *j, const incoming *in, flo_err *err)
+{
+    const Flo__Hello *hello = in->as.hello;
+    snprintf(node_of(j, in->source)->host, sizeof j->nodes[0].host, "%s", hello->host);
+    if (strcmp(hello->version, FLOTILLA_VERSION) != 0) {
+        return flo_fail(err, FLO_FAIL,
+                        "rank %d on %s runs Flotilla %s, the coordinator runs %s; install the "
+                        "same version on every host",
+                        in->source, hello->host, hello->version, FLOTILLA_VERSION);
+    }
+    return FLO_OK;
+}
+
+/* Where a worker sits: as the cluster description says, else by what it told of its host. */
+static cluster_seat seat_of(job *j, const cluster *c, int32_t rank)
+{
+    if (j->options.cluster != NULL || j->options.hosts != NULL) {
+        return cluster_seat_of(c, rank);
+    }
+    cluster_seat seat = {.numa = -1, .model = ""};
+    for (int32_t other = 1; other <= j->n_workers; other++) {
+        if (strcmp(node_of(j, other)->host, node_of(j, rank)->host) == 0) {
+            seat.places++;
+            seat.place += other < rank;
+        }
+    }
+    return seat;
+}
+
+static void send_setup(job *j, const cluster *c, int32_t rank)
+{
+    cluster_seat seat = seat_of(j, c, rank);
+    int64_t threads = seat.n_cores;
+    if (j->options.n_threads > 0) {
+        threads = j->options.n_threads;
+    } else if (c->n_threads > 0) {
+        threads = c->n_threads;
+    }
+    Flo__Setup setup = FLO__SETUP__INIT;
+    setup.threads = (uint32_t)threads;
+    setup.numa = seat.numa;
+    setup.place = (uint32_t)seat.place;
+    setup.places = (uint32_t)seat.places;
+    setup.memory_bytes = seat.memory_bytes > 0 ? seat.memory_bytes : j->options.memory_bytes;
+    setup.read_gb_per_s = seat.read_gb_per_s;
+    setup.log_level = (int32_t)log_get_level();
+    transport_send(j->transport, rank, LANE_MAIN, MSG_SETUP, &setup.base);
+}
+
+static flo_code take_report(job *j, const incoming *in, flo_err *err)
+{
+    const Flo__NodeReport *r = in->as.node_report;
+    job_node *node = node_of(j, in->source);
+    snprintf(node->isa, sizeof node->isa, "%s", r->isa);
+    snprintf(node->binding, sizeof node->binding, "%s", r->binding);
+    node->numa = r->numa;
+    node->n_threads = (int32_t)r->threads;
+    node->memory_bytes = r->memory_bytes;
+    node->read_gb_per_s = r->read_gb_per_s;
+    (void)err;
+    return FLO_OK;
+}
+
+static flo_code make_plan(job *j, const cluster *c, flo_err *err)
+{
+    plan_worker_facts *facts = calloc((size_t)j->n_workers, sizeof *facts);
+    plan_misfit misfit;
+    if (facts == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the plan");
+    }
+    for (int32_t i = 0; i < j->n_workers; i++) {
+        const job_node *node = &j->nodes[i];
+        snprintf(facts[i].host, sizeof facts[i].host, "%s", node->host);
+        facts[i].numa = node->numa;
+        facts[i].memory_bytes = node->memory_bytes;
+        facts[i].read_gb_per_s = node->read_gb_per_s;
+        facts[i].n_threads = node->n_threads;
+    }
+    plan_request request = {.model = &j->model,
+                            .n_workers = j->n_workers,
+                            .workers = facts,
+                            .n_stages = j->options.n_stages > 0 ? (int32_t)j->options.n_stages
+                                                                : c->n_stages,
+                            .kv_tokens = j->options.kv_tokens,
+                            .deterministic = j->options.deterministic};
+    flo_code code = plan_make(&j->plan, &request, &misfit, err);
+    free(facts);
+    return code;
+}
+
+static flo_code send_assignments(job *j, const cluster *c, flo_err *err)
+{
+    arena a;
+    flo_code code = arena_open(&a, (size_t)j->n_workers * 512 + (1 << 16), err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    Flo__Assignment assignment = FLO__ASSIGNMENT__INIT;
+    plan_to_message(&assignment, &j->plan, &a);
+    assignment.epoch = j->epoch;
+    assignment.dummy = j->options.load_format == LOAD_DUMMY;
+    for (int32_t rank = 1; rank <= j->n_workers; rank++) {
+        const char *other = seat_of(j, c, rank).model;
+        assignment.model = (char *)(other[0] != '\0' ? other : j->model_folder);
+        transport_send(j->transport, rank, LANE_MAIN, MSG_ASSIGNMENT, &assignment.base);
+    }
+    arena_close(&a);
+    return FLO_OK;
+}
+
+static flo_code take_loading(job *j, const incoming *in, flo_err *err)
+{
+    job_node *node = node_of(j, in->source);
+    (void)err;
+    if (in->kind == MSG_READY) {
+        node->ready = true;
+        node->loaded_bytes = node->total_bytes;
+    } else {
+        node->loaded_bytes = in->as.load_progress->bytes_done;
+        node->total_bytes = in->as.load_progress->bytes_total;
+    }
+    if (j->link != NULL) {
+        gateway_link_progress(j->link, in->source, node->host, node->loaded_bytes,
+                              node->total_bytes);
+    }
+    return FLO_OK;
+}
+
+/* --- the checkpoint, before anything is loaded -------------------------------------------------
+ */
+
+static void log_defect(void *arg, const char *name, const char *sentence)
+{
+    int *n = arg;
+    (void)name;
+    if ((*n)++ < FAULTS_SHOWN_MAX) {
+        log_debug("%s", sentence);
+    }
+}
+
+typedef struct first_defect {
+    char sentence[FLO_ERR_BYTES / 2];
+    int n;
+} first_defect;
+
+static void note_defect(void *arg, const char *name, const char *sentence)
+{
+    first_defect *d = arg;
+    if (d->n == 0) {
+        snprintf(d->sentence, sizeof d->sentence, "%s", sentence);
+    }
+    log_defect(&d->n, name, sentence);
+}
+
+static flo_code check_checkpoint(job *j, flo_err *err)
+{
+    if (j->options.load_format == LOAD_DUMMY) {
+        return FLO_OK;
+    }
+    checkpoint *c;
+    first_defect defect = {.n = 0};
+    flo_code code = checkpoint_open(&c, j->model_folder, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    size_t n = model_thinker_check(c, &j->model, SIZE_MAX, note_defect, &defect);
+    checkpoint_close(c);
+    if (n > 0) {
+        return flo_fail(err, FLO_FAIL,
+                        "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them)",
+                        defect.sentence, n, n == 1 ? "" : "s", j->model_folder);
+    }
+    return FLO_OK;
+}
+
+static flo_code open_text(job *j, flo_err *err)
+{
+    flo_code code = sampling_defaults_read(&j->defaults, j->model_folder, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    code = tokenizer_open(&j->tokenizer, j->model_folder, err);
+    if (code == FLO_OK) {
+        code = chat_template_open(&j->chat_template, j->model_folder, err);
+    }
+    if (code != FLO_OK && j->options.load_format == LOAD_DUMMY) {
+        log_debug("no tokenizer: %s", err->text); /* prompts are ids then */
+        return FLO_OK;
+    }
+    return code;
+}
+
+/* --- the whole ---------------------------------------------------------------------------------
+ */
+
+static flo_code read_cluster(job *j, cluster *c, flo_err *err)
+{
+    flo_code code;
+    if (j->options.cluster != NULL) {
+        code = cluster_read(c, j->options.cluster, err);
+    } else if (j->options.hosts != NULL) {
+        code = cluster_from_hosts(c, j->options.hosts, err);
+    } else {
+        return cluster_this_machine(c, err);
+    }
+    if (code == FLO_OK) {
+        code = cluster_deal(c, j->n_workers, 1, err);
+        if (code != FLO_OK) {
+            cluster_free(c);
+        }
+    }
+    return code;
+}
+
+static flo_code meet_workers(job *j, const cluster *c, flo_err *err)
+{
+    flo_code code = gather(j, MSG_HELLO, take_hello, err);
+    for (int32_t rank = 1; rank <= j->n_workers && code == FLO_OK; rank++) {
+        send_setup(j, c, rank);
+    }
+    if (code == FLO_OK) {
+        code = gather(j, MSG_NODE_REPORT, take_report, err);
+    }
+    if (code == FLO_OK) {
+        code = make_plan(j, c, err);
+    }
+    if (code == FLO_OK) {
+        code = send_assignments(j, c, err);
+    }
+    return code;
+}
+
+static void log_plan(const job *j)
+{
+    log_info("%d worker%s in %d stage%s, %lld KV tokens", j->plan.n_workers,
+             j->plan.n_workers == 1 ? "" : "s", j->plan.n_stages, j->plan.n_stages == 1 ? "" : "s",
+             (long long)j->plan.kv_tokens);
+    for (int32_t i = 0; i < j->n_workers; i++) {
+        const plan_worker *w = &j->plan.workers[i];
+        const job_node *n = &j->nodes[i];
+        log_debug("worker rank %d on %s: %s, %s; layers %d..%d, experts %d..%d, %.1f MB planned",
+                  w->rank, n->host, n->binding, n->isa, w->first_layer,
+                  w->first_layer + w->n_layers - 1, w->first_expert,
+                  w->first_expert + w->n_experts - 1,
+                  (double)(w->weight_bytes + w->kv_bytes + w->work_bytes) * 1e-6);
+    }
+}
+
+flo_code job_start(job *j, flo_err *err)
+{
+    double start = now_s();
+    j->n_workers = transport_size(j->transport) - 1;
+    j->epoch = ((uint64_t)time(NULL) << 16) | 1; /* tells this plan from that of an earlier job */
+    if (j->n_workers < 1 || j->n_workers > PLAN_WORKERS_MAX) {
+        return flo_fail(
+            err, FLO_USAGE,
+            "%d workers: start 1 to %d of them beside the coordinator, as in `mpirun -np 1 "
+            "flotilla-coordinator ... : -np 2 flotilla-worker`",
+            j->n_workers, PLAN_WORKERS_MAX);
+    }
+    flo_code code = model_config_read(&j->model, j->model_folder, err);
+    if (code == FLO_OK) {
+        code = check_checkpoint(j, err);
+    }
+    if (code == FLO_OK) {
+        code = open_text(j, err);
+    }
+    cluster c;
+    if (code == FLO_OK) {
+        code = read_cluster(j, &c, err);
+    }
+    if (code == FLO_OK) {
+        code = meet_workers(j, &c, err);
+        cluster_free(&c);
+    }
+    if (code == FLO_OK) {
+        code = transport_resize(j->transport, plan_payload_bytes_max(&j->model, &j->plan), err);
+    }
+    if (code == FLO_OK) {
+        code = gather(j, MSG_READY, take_loading, err);
+    }
+    if (code == FLO_OK) {
+        code = scheduler_new(&j->scheduler, j->transport, &j->plan, &j->model, j->epoch, err);
+    }
+    j->load_s = now_s() - start;
+    if (code == FLO_OK) {
+        log_plan(j);
+    }
+    return code;
+}
+
+/* --- serving -----------------------------------------------------------------------------------
+ */
+
+static flo_code take_stats(job *j, const incoming *in, flo_err *err)
+{
+    if (in->as.stats->epoch != j->epoch) {
+        return flo_fail(err, FLO_FAIL, "rank %d sent figures of another job", in->source);
+    }
+    node_of(j, in->source)->rss_bytes = in->as.stats->rss_bytes;
+    j->stats_due -= j->stats_due > 0;
+    return FLO_OK;
+}
+
+static flo_code take_message(job *j, const incoming *in, flo_err *err)
+{
+    switch (in->kind) {
+    case MSG_LOGITS:
+        return scheduler_on_logits(j->scheduler, in, err);
+    case MSG_DUMP_ROWS:
+        return scheduler_on_dump(j->scheduler, in, err);
+    case MSG_STATS:
+        return take_stats(j, in, err);
+    case MSG_FAULT:
+        return worker_fault(j, in, err);
+    default:
+        return flo_fail(err, FLO_FAIL, "rank %d sent a %s, which the coordinator does not take now",
+                        in->source, message_kind_name(in->kind));
+    }
+}
+
+flo_code job_poll(job *j, bool *busy, flo_err *err)
+{
+    incoming in;
+    *busy = false;
+    if (j->broken == FLO_OK) {
+        scheduler_pump(j->scheduler);
+        j->broken = transport_poll(j->transport, LANE_MAIN, busy, &in, &j->cause);
+    }
+    if (j->broken == FLO_OK && *busy) {
+        j->broken = take_message(j, &in, &j->cause);
+    }
+    if (j->broken != FLO_OK) {
+        *err = j->cause;
+    }
+    return j->broken;
+}
+
+flo_code job_ask_stats(job *j, flo_err *err)
+{
+    Flo__StatsAsk ask = FLO__STATS_ASK__INIT;
+    ask.epoch = j->epoch;
+    for (int32_t rank = 1; rank <= j->n_workers; rank++) {
+        transport_send(j->transport, rank, LANE_MAIN, MSG_STATS_ASK, &ask.base);
+    }
+    j->stats_due = j->n_workers;
+    double end = now_s() + STATS_WAIT_S;
+    while (j->stats_due > 0 && now_s() < end) {
+        bool busy;
+        flo_code code = job_poll(j, &busy, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        transport_pause(j->transport, busy);
+    }
+    return FLO_OK;
+}
+
+void job_stop(job *j)
+{
+    Flo__Shutdown m = FLO__SHUTDOWN__INIT;
+    m.epoch = j->epoch;
+    for (int32_t rank = 1; rank <= j->n_workers; rank++) {
+        transport_send(j->transport, rank, LANE_MAIN, MSG_SHUTDOWN, &m.base);
+    }
+    scheduler_free(j->scheduler);
+    tokenizer_close(j->tokenizer);
+    chat_template_free(j->chat_template);
+}

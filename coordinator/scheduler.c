@@ -1,0 +1,625 @@
+/*
+ * scheduler.c - admission, the making of steps, and what comes back of them.
+ *
+ * Steps come back in the order they were sent, so the oldest under way is the one that a message of
+ * logits belongs to; anything else is a fault.
+ */
+#include "coordinator/scheduler.h"
+
+#include "common/arena.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "coordinator/kv_ledger.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { CHUNK_ROWS_BUSY = 128, ARENA_BYTES = 4 << 20 };
+
+typedef struct sent_row { /* a span of a step under way */
+    generation *g;
+    bool wants_logits;
+} sent_row;
+
+typedef struct sent_step {
+    uint64_t step;
+    int32_t n_spans, n_answered; /* spans whose logits have come, in order */
+    sent_row spans[KV_ACTIVE_MAX];
+} sent_step;
+
+struct scheduler {
+    transport *transport;
+    const plan *plan;
+    const model_config *model;
+    uint64_t epoch, next_step;
+    kv_ledger *ledger;
+    sampler *sampler;
+    generation *waiting, *waiting_last; /* in order of arrival */
+    generation *active[KV_ACTIVE_MAX];
+    int32_t n_active;
+    sent_step *sent; /* ring of n_sent_max */
+    int32_t n_sent_max, first_sent, n_sent;
+    arena arena;      /* of the step being made */
+    int32_t *history; /* [kv_tokens + 1] */
+};
+
+static double now_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+flo_code scheduler_new(scheduler **out, transport *t, const plan *p, const model_config *m,
+                       uint64_t epoch, flo_err *err)
+{
+    scheduler *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the scheduler");
+    }
+    s->transport = t;
+    s->plan = p;
+    s->model = m;
+    s->epoch = epoch;
+    s->next_step = 1;
+    s->n_sent_max = p->n_stages;
+    s->sent = calloc((size_t)s->n_sent_max, sizeof *s->sent);
+    s->history = calloc((size_t)p->kv_tokens + 1, sizeof *s->history);
+    flo_code code = s->sent != NULL && s->history != NULL
+                        ? FLO_OK
+                        : flo_fail(err, FLO_FAIL, "out of memory for the scheduler");
+    if (code == FLO_OK) {
+        code = kv_ledger_new(&s->ledger, p->kv_tokens, err);
+    }
+    if (code == FLO_OK) {
+        code = sampler_new(&s->sampler, m->text.vocab_size, err);
+    }
+    if (code == FLO_OK) {
+        code = arena_open(&s->arena, ARENA_BYTES, err);
+    }
+    if (code != FLO_OK) {
+        scheduler_free(s);
+        return code;
+    }
+    *out = s;
+    return FLO_OK;
+}
+
+void scheduler_free(scheduler *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    arena_close(&s->arena);
+    sampler_free(s->sampler);
+    kv_ledger_free(s->ledger);
+    free(s->history);
+    free(s->sent);
+    free(s);
+}
+
+bool scheduler_busy(const scheduler *s)
+{
+    return s->n_active > 0 || s->waiting != NULL || s->n_sent > 0;
+}
+
+/* --- coming and going --------------------------------------------------------------------------
+ */
+
+flo_code scheduler_submit(scheduler *s, generation *g, flo_err *err)
+{
+    if (g->n_prompt < 1) {
+        return flo_fail(err, FLO_USAGE, "the prompt is empty; give at least one token");
+    }
+    if (g->n_prompt > s->plan->kv_tokens) {
+        return flo_fail(
+            err, FLO_USAGE,
+            "the prompt has %d tokens, the KV cache holds %lld; shorten it or start with a "
+            "larger --kv-tokens",
+            g->n_prompt, (long long)s->plan->kv_tokens);
+    }
+    for (int32_t i = 0; i < g->n_prompt; i++) {
+        if (g->prompt[i] < 0 || g->prompt[i] >= s->model->text.vocab_size) {
+            return flo_fail(err, FLO_USAGE,
+                            "prompt id %d (at %d) is outside the vocabulary of %d tokens",
+                            g->prompt[i], i, s->model->text.vocab_size);
+        }
+    }
+    int64_t room = s->plan->kv_tokens - g->n_prompt + 1; /* the last token needs no place */
+    g->max_new = g->max_new < room ? g->max_new : (int32_t)room;
+    g->ids = calloc((size_t)g->max_new + 1, sizeof *g->ids);
+    g->tokens = g->logprobs >= 0 ? calloc((size_t)g->max_new + 1, sizeof *g->tokens) : NULL;
+    if (g->ids == NULL || (g->logprobs >= 0 && g->tokens == NULL)) {
+        generation_clear(g);
+        return flo_fail(err, FLO_FAIL, "out of memory for an answer of %d tokens", g->max_new);
+    }
+    g->state = GEN_QUEUED;
+    g->submitted_s = now_s();
+    g->next = NULL;
+    if (s->waiting == NULL) {
+        s->waiting = g;
+    } else {
+        s->waiting_last->next = g;
+    }
+    s->waiting_last = g;
+    return FLO_OK;
+}
+
+static void tell_done(generation *g, finish_reason finish)
+{
+    g->state = GEN_DONE;
+    g->finish = finish;
+    g->done_s = now_s();
+    g->on_done(g);
+}
+
+/* Takes g off the active list once no step holds rows of it; its KV cache stays for later turns. */
+static void finish(scheduler *s, generation *g, finish_reason reason)
+{
+    CHECK(g->n_in_flight == 0);
+    reason = g->code != FLO_OK ? FINISH_FAILED : reason;
+    if (g->n_dump_due > 0 && (reason == FINISH_STOP || reason == FINISH_LENGTH)) {
+        g->state = GEN_DRAIN;
+        g->finish = reason;
+        return;
+    }
+    int32_t n = g->n_sent; /* prompt and answer tokens whose positions are computed */
+    for (int32_t i = 0; i < n; i++) {
+        s->history[i] = i < g->n_prompt ? g->prompt[i] : g->ids[i - g->n_prompt];
+    }
+    kv_ledger_retire(s->ledger, g->sequence, s->history, reason == FINISH_FAILED ? 0 : n);
+    for (int32_t i = 0; i < s->n_active; i++) {
+        if (s->active[i] == g) {
+            memmove(&s->active[i], &s->active[i + 1],
+                    (size_t)(s->n_active - i - 1) * sizeof s->active[0]);
+            s->n_active--;
+            break;
+        }
+    }
+    tell_done(g, reason);
+}
+
+static bool take_from_queue(scheduler *s, generation *g)
+{
+    generation *before = NULL;
+    for (generation *q = s->waiting; q != NULL; before = q, q = q->next) {
+        if (q != g) {
+            continue;
+        }
+        if (before == NULL) {
+            s->waiting = g->next;
+        } else {
+            before->next = g->next;
+        }
+        s->waiting_last = s->waiting_last == g ? before : s->waiting_last;
+        return true;
+    }
+    return false;
+}
+
+void scheduler_cancel(scheduler *s, generation *g)
+{
+    if (g->state == GEN_QUEUED && take_from_queue(s, g)) {
+        tell_done(g, FINISH_CANCELLED);
+    } else if (g->state == GEN_PROMPT || g->state == GEN_DECODE || g->state == GEN_DRAIN) {
+        g->cancelled = true;
+        if (g->n_in_flight == 0) {
+            finish(s, g, FINISH_CANCELLED);
+        }
+    }
+}
+
+/* hidden.0 .. hidden.L and hidden.norm, three tensors of each router, logits where all are wanted.
+ */
+static int64_t dumped_tensors(const model_config *m, const dump_sink *dump)
+{
+    int64_t n = m->text.n_layers + 2 + (dump->logits ? 1 : 0);
+    for (int32_t i = 0; i < m->text.n_layers; i++) {
+        n += m->text.layer_is_sparse[i] ? 3 : 0;
+    }
+    return n;
+}
+
+static void admit(scheduler *s)
+{
+    while (s->waiting != NULL) {
+        generation *g = s->waiting;
+        if (!kv_ledger_admit(s->ledger, g->prompt, g->n_prompt,
+                             (int64_t)g->n_prompt + g->max_new - 1, g->dump != NULL, &g->sequence,
+                             &g->n_reused)) {
+            return;
+        }
+        s->waiting = g->next;
+        g->n_sent = g->n_reused;
+        g->n_dump_due = g->dump != NULL ? g->n_prompt * dumped_tensors(s->model, g->dump) : 0;
+        g->state = GEN_PROMPT;
+        s->active[s->n_active++] = g;
+        log_debug("sequence %llu: %d prompt tokens, %d of them known",
+                  (unsigned long long)g->sequence, g->n_prompt, g->n_reused);
+    }
+}
+
+/* --- making a step -----------------------------------------------------------------------------
+ */
+
+typedef struct step_builder {
+    scheduler *s;
+    sent_step *sent;
+    Flo__StepHeader header;
+    Flo__Span spans[KV_ACTIVE_MAX];
+    Flo__Span *span_list[KV_ACTIVE_MAX];
+    int32_t ids[STEP_ROWS_MAX];
+    float positions[STEP_ROWS_MAX];
+} step_builder;
+
+static int32_t token_at(const generation *g, int32_t position)
+{
+    return position < g->n_prompt ? g->prompt[position] : g->ids[position - g->n_prompt];
+}
+
+static void add_span(step_builder *b, generation *g, int32_t n_rows)
+{
+    int32_t end = g->n_sent + n_rows;
+    size_t at = b->header.n_spans++;
+    Flo__Span *span = b->span_list[at] = &b->spans[at];
+    flo__span__init(span);
+    span->sequence = g->sequence;
+    span->first = (uint32_t)g->n_sent;
+    span->rows = (uint32_t)n_rows;
+    span->want_logits = end >= g->n_prompt;
+    span->top = span->want_logits ? (uint32_t)sampling_top(&g->sampling, g->logprobs) : 0;
+    span->sums = span->want_logits && g->logprobs >= 0;
+    span->dump = g->dump != NULL && g->n_sent < g->n_prompt;
+    span->dump_logits = span->dump && g->dump->logits;
+    if (span->dump && span->want_logits && !g->dump->logits) {
+        span->top = 0; /* the last row goes to the dump */
+    }
+    for (int32_t i = 0; i < n_rows; i++) {
+        b->ids[b->header.rows] = token_at(g, g->n_sent + i);
+        b->positions[b->header.rows++] = (float)(g->n_sent + i);
+    }
+    b->sent->spans[at] = (sent_row){g, span->want_logits};
+    b->sent->n_spans++;
+    g->n_sent = end;
+    g->n_in_flight++;
+}
+
+static bool ready_to_decode(const generation *g)
+{
+    return g->state == GEN_DECODE && g->n_in_flight == 0 && !g->cancelled;
+}
+
+/* One row for each sequence that waits for its next token; where several steps are to be under way,
+ * each takes its share of the sequences. */
+static void add_decode_rows(step_builder *b)
+{
+    scheduler *s = b->s;
+    int32_t decoding = 0;
+    for (int32_t i = 0; i < s->n_active; i++) {
+        decoding += s->active[i]->state == GEN_DECODE;
+    }
+    int32_t share = (decoding + s->n_sent_max - 1) / s->n_sent_max;
+    for (int32_t i = 0; i < s->n_active && share > 0; i++) {
+        if (ready_to_decode(s->active[i])) {
+            add_span(b, s->active[i], 1);
+            share--;
+        }
+    }
+}
+
+/* Rows of a prompt that go at a time: all that fit where one stage works alone; less where a
+ * pipeline is to be filled, or where others wait for their next token. */
+static int32_t chunk_rows(const step_builder *b, const generation *g)
+{
+    int32_t left = g->n_prompt - g->n_sent, free_rows = STEP_ROWS_MAX - (int32_t)b->header.rows;
+    int32_t chunk = STEP_ROWS_MAX;
+    if (b->header.rows > 0) {
+        chunk = CHUNK_ROWS_BUSY;
+    } else if (b->s->n_sent_max > 1) {
+        chunk = (left + 2 * b->s->n_sent_max - 1) / (2 * b->s->n_sent_max);
+        chunk = chunk < CHUNK_ROWS_BUSY ? CHUNK_ROWS_BUSY : chunk;
+    }
+    chunk = chunk < left ? chunk : left;
+    return chunk < free_rows ? chunk : free_rows;
+}
+
+static void add_prompt_rows(step_builder *b)
+{
+    scheduler *s = b->s;
+    for (int32_t i = 0; i < s->n_active; i++) {
+        generation *g = s->active[i];
+        if (g->state == GEN_PROMPT && !g->cancelled && g->n_sent < g->n_prompt &&
+            b->header.rows < STEP_ROWS_MAX) {
+            add_span(b, g, chunk_rows(b, g));
+        }
+    }
+}
+
+static void add_ops(step_builder *b)
+{
+    arena *a = &b->s->arena;
+    kv_op *ops = arena_take(a, KV_OPS_MAX * sizeof *ops);
+    size_t n = (size_t)kv_ledger_take_ops(b->s->ledger, ops);
+    Flo__SequenceOp *messages = arena_take(a, (n + 1) * sizeof *messages);
+    b->header.ops = arena_take(a, (n + 1) * sizeof *b->header.ops);
+    b->header.n_ops = n;
+    for (size_t i = 0; i < n; i++) {
+        Flo__SequenceOp *m = b->header.ops[i] = &messages[i];
+        flo__sequence_op__init(m);
+        m->kind = (Flo__SequenceOp__Kind)ops[i].kind;
+        m->sequence = ops[i].sequence;
+        m->source = ops[i].source;
+        m->tokens = (uint32_t)ops[i].tokens;
+    }
+}
+
+static void send_step(step_builder *b)
+{
+    scheduler *s = b->s;
+    size_t rows = b->header.rows;
+    float *positions = arena_take(&s->arena, 3 * rows * sizeof *positions);
+    for (size_t axis = 0; axis < 3; axis++) {
+        memcpy(positions + axis * rows, b->positions, rows * sizeof *positions);
+    }
+    add_ops(b);
+    b->header.epoch = s->epoch;
+    b->header.step = b->sent->step = s->next_step++;
+    b->header.spans = b->span_list;
+    b->header.positions = positions;
+    b->header.n_positions = 3 * rows;
+    Flo__Step step = FLO__STEP__INIT;
+    step.header = &b->header;
+    step.token_ids = b->ids;
+    step.n_token_ids = rows;
+    transport_send(s->transport, plan_stage_home(s->plan, 0), LANE_MAIN, MSG_STEP, &step.base);
+    s->n_sent++;
+}
+
+void scheduler_pump(scheduler *s)
+{
+    admit(s);
+    while (s->n_sent < s->n_sent_max) {
+        arena_reset(&s->arena);
+        step_builder *b = arena_take(&s->arena, sizeof *b);
+        b->s = s;
+        b->sent = &s->sent[(s->first_sent + s->n_sent) % s->n_sent_max];
+        b->sent->n_spans = b->sent->n_answered = 0;
+        flo__step_header__init(&b->header);
+        add_decode_rows(b);
+        add_prompt_rows(b);
+        if (b->header.rows == 0) {
+            return;
+        }
+        send_step(b);
+    }
+}
+
+/* --- what comes back ---------------------------------------------------------------------------
+ */
+
+/* log(sum(exp(logits))) of the whole row, from the grains' sums. */
+static double log_sum_exp(const Flo__RowLogits *m)
+{
+    double max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < m->n_grain_max; i++) {
+        max = (double)m->grain_max[i] > max ? (double)m->grain_max[i] : max;
+    }
+    for (size_t i = 0; i < m->n_grain_sum; i++) {
+        sum += (double)m->grain_sum[i] * exp((double)m->grain_max[i] - max);
+    }
+    return max + log(sum);
+}
+
+/* The K largest of a row; a shortlist is sorted already. */
+static void note_logprobs(token_logprob *out, const logit_row *row, double lse, int32_t k,
+                          int32_t id)
+{
+    out->n_top = k < row->n ? k : row->n;
+    for (int32_t i = 0; i < row->n; i++) {
+        int32_t this_id = row->ids != NULL ? row->ids[i] : i;
+        if (this_id == id) {
+            out->logprob = (float)((double)row->logits[i] - lse);
+        }
+    }
+    int32_t n = 0;
+    for (int32_t i = 0; i < row->n; i++) {
+        float z = (float)((double)row->logits[i] - lse);
+        int32_t at = n < out->n_top ? n++ : out->n_top;
+        /* insertion: equal ones keep the lower id in front */
+        while (at > 0 && out->top_logprobs[at - 1] < z) {
+            if (at < out->n_top) {
+                out->top_logprobs[at] = out->top_logprobs[at - 1];
+                out->top_ids[at] = out->top_ids[at - 1];
+            }
+            at--;
+        }
+        if (at < out->n_top) {
+            out->top_logprobs[at] = z;
+            out->top_ids[at] = row->ids != NULL ? row->ids[i] : i;
+        }
+    }
+}
+
+static bool is_stop(const generation *g, int32_t id)
+{
+    for (int32_t i = 0; i < g->n_stop; i++) {
+        if (g->stop_ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static flo_code read_row(scheduler *s, const incoming *in, const Flo__RowLogits *m,
+                         const void *payload, logit_row *row, flo_err *err)
+{
+    if (m->all != NULL) {
+        const void *all;
+        size_t n = (size_t)s->model->text.vocab_size;
+        flo_code code = transport_tensor(m->all, FLO__DTYPE__F32, n, payload, in->payload_bytes,
+                                         "logits", &all, err);
+        *row = (logit_row){.n = (int32_t)n, .ids = NULL, .logits = all};
+        return code;
+    }
+    for (size_t i = 0; i < m->n_ids; i++) {
+        if (m->ids[i] < 0 || m->ids[i] >= s->model->text.vocab_size || m->n_logits != m->n_ids) {
+            return flo_fail(err, FLO_FAIL, "rank %d sent logits of ids outside the vocabulary",
+                            in->source);
+        }
+    }
+    *row = (logit_row){.n = (int32_t)m->n_ids, .ids = m->ids, .logits = m->logits};
+    return FLO_OK;
+}
+
+/* The next token of an answer, and whether that ends it. */
+static flo_code take_token(scheduler *s, generation *g, const Flo__RowLogits *m,
+                           const logit_row *row, flo_err *err)
+{
+    int32_t n_history = g->n_prompt + g->n_ids, id;
+    for (int32_t i = 0; i < n_history; i++) {
+        s->history[i] = token_at(g, i);
+    }
+    flo_code code = sampler_choose(s->sampler, &g->sampling, row, s->history, n_history,
+                                   (uint64_t)g->n_ids, &id, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    if (g->logprobs >= 0) {
+        note_logprobs(&g->tokens[g->n_ids], row, log_sum_exp(m), g->logprobs, id);
+    }
+    if (g->n_ids == 0) {
+        g->first_token_s = now_s();
+    }
+    g->ids[g->n_ids++] = id;
+    g->state = GEN_DECODE;
+    g->on_token(g, id);
+    if (is_stop(g, id)) {
+        finish(s, g, FINISH_STOP);
+    } else if (g->n_ids == g->max_new) {
+        finish(s, g, FINISH_LENGTH);
+    }
+    return FLO_OK;
+}
+
+static flo_code take_row(scheduler *s, generation *g, const incoming *in, const Flo__RowLogits *m,
+                         const void *payload, flo_err *err)
+{
+    logit_row row;
+    flo_code code = read_row(s, in, m, payload, &row, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    if (g->n_ids == 0 && g->dump != NULL && !g->dump->logits) {
+        code = g->dump->rows(g->dump->arg, "logits", g->n_prompt - 1, 1, row.n, false, row.logits,
+                             &g->err);
+        if (code != FLO_OK) {
+            g->code = code;
+            finish(s, g, FINISH_FAILED);
+            return FLO_OK;
+        }
+    }
+    code = take_token(s, g, m, &row, &g->err);
+    if (code != FLO_OK) {
+        g->code = code;
+        finish(s, g, FINISH_FAILED);
+    }
+    return FLO_OK;
+}
+
+flo_code scheduler_on_logits(scheduler *s, const incoming *in, flo_err *err)
+{
+    const Flo__LogitsShortlist *m = in->as.logits;
+    sent_step *step = &s->sent[s->first_sent];
+    if (s->n_sent == 0 || m->epoch != s->epoch || m->step != step->step) {
+        return flo_fail(err, FLO_FAIL, "rank %d sent logits of step %llu, which is not under way",
+                        in->source, (unsigned long long)m->step);
+    }
+    const void *payload =
+        in->payload_bytes > 0 ? transport_take_payload(s->transport, in, NULL) : NULL;
+    size_t row = 0;
+    /* Answers that end here are taken off the active list, never off the step's own list. */
+    while (step->n_answered < step->n_spans) {
+        sent_row *span = &step->spans[step->n_answered];
+        if (span->wants_logits && row == m->n_rows) {
+            break;
+        }
+        step->n_answered++;
+        generation *g = span->g;
+        g->n_in_flight--;
+        const Flo__RowLogits *logits = span->wants_logits ? m->rows[row++] : NULL;
+        if (g->cancelled) {
+            if (g->n_in_flight == 0) {
+                finish(s, g, FINISH_CANCELLED);
+            }
+        } else if (logits != NULL) {
+            g->prompt_s = g->n_ids == 0 ? now_s() : g->prompt_s;
+            flo_code code = take_row(s, g, in, logits, payload, err);
+            if (code != FLO_OK) {
+                return code;
+            }
+        }
+    }
+    bool complete = step->n_answered == step->n_spans;
+    if (row != m->n_rows || complete != (bool)m->last) {
+        return flo_fail(err, FLO_FAIL,
+                        "rank %d sent %zu rows of logits for step %llu, more or fewer than "
+                        "were asked",
+                        in->source, m->n_rows, (unsigned long long)m->step);
+    }
+    if (complete) {
+        s->first_sent = (s->first_sent + 1) % s->n_sent_max;
+        s->n_sent--;
+    }
+    return FLO_OK;
+}
+
+static generation *find_dumped(scheduler *s, uint64_t sequence)
+{
+    for (int32_t i = 0; i < s->n_active; i++) {
+        generation *g = s->active[i];
+        if (g->sequence == sequence && g->dump != NULL && !g->cancelled) {
+            return g;
+        }
+    }
+    return NULL;
+}
+
+flo_code scheduler_on_dump(scheduler *s, const incoming *in, flo_err *err)
+{
+    const Flo__DumpRows *m = in->as.dump_rows;
+    const void *payload =
+        in->payload_bytes > 0 ? transport_take_payload(s->transport, in, NULL) : NULL;
+    const void *data;
+    if (m->epoch != s->epoch || m->rows == NULL || m->rows->n_shape != 2 ||
+        m->rows->shape[1] > INT32_MAX) {
+        return flo_fail(err, FLO_FAIL, "rank %d sent a tensor that is no rows of a dump",
+                        in->source);
+    }
+    generation *g = find_dumped(s, m->sequence);
+    if (g == NULL) {
+        log_debug("rows of %s came after their request had ended", m->name);
+        return FLO_OK;
+    }
+    uint64_t rows = m->rows->shape[0], columns = m->rows->shape[1];
+    if (m->first > (uint32_t)g->n_prompt || rows > (uint64_t)g->n_prompt - m->first) {
+        return flo_fail(err, FLO_FAIL, "rank %d sent rows of a dump past the prompt's end",
+                        in->source);
+    }
+    flo_code code = transport_tensor(m->rows, m->rows->dtype, rows * columns, payload,
+                                     in->payload_bytes, m->name, &data, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    g->n_dump_due -= (int64_t)rows;
+    code = g->dump->rows(g->dump->arg, m->name, (int32_t)m->first, (int32_t)rows, (int32_t)columns,
+                         m->rows->dtype == FLO__DTYPE__I32, data, &g->err);
+    if (code != FLO_OK) {
+        g->code = code;
+        scheduler_cancel(s, g); /* ends when its steps are back, with the fault noted above */
+    } else if (g->n_dump_due == 0 && g->state == GEN_DRAIN) {
+        finish(s, g, g->finish);
+    }
+    return FLO_OK;
+}

@@ -1,0 +1,265 @@
+/*
+ * serve_file.c - requests without a gateway: a JSONL file, or one from the command line.
+ *
+ * Lines are read one by one and submitted while there is room, so a file of any length takes the
+ * memory of REQUESTS_AT_ONCE requests. An answer line is written as soon as it is done.
+ */
+#include "common/json.h"
+#include "common/log.h"
+#include "coordinator/request.h"
+#include "coordinator/serve.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { REQUESTS_AT_ONCE = 64, LINE_BYTES_MAX = 64 << 20 };
+
+typedef struct batch {
+    job *job;
+    FILE *in, *out;
+    int n_running, line;
+    request *ended;
+    flo_code code; /* of writing */
+    flo_err err;
+} batch;
+
+/* --- the OpenAI batch form ---------------------------------------------------------------------
+ */
+
+static void put_head(buffer *b, const char *custom_id, int line)
+{
+    char number[32];
+    snprintf(number, sizeof number, "%d", line);
+    buffer_append_text(b, "{\"id\": \"batch_req_");
+    buffer_append_text(b, number);
+    buffer_append_text(b, "\", \"custom_id\": ");
+    json_put_string(b, custom_id, strlen(custom_id));
+}
+
+static void write_line(batch *b, buffer *line)
+{
+    buffer_append_text(line, "\n");
+    if (line->failed || fwrite(line->at, 1, line->n, b->out) != line->n || fflush(b->out) != 0) {
+        b->code = flo_fail(&b->err, FLO_FAIL, "could not write an answer: %s", strerror(errno));
+    }
+    buffer_free(line);
+}
+
+static void write_error(batch *b, const char *custom_id, int number, flo_code code,
+                        const char *sentence)
+{
+    buffer line = {0};
+    put_head(&line, custom_id, number);
+    buffer_append_text(&line,
+                       code == FLO_USAGE
+                           ? ", \"response\": null, \"error\": {\"code\": \"invalid_request\", "
+                             "\"message\": "
+                           : ", \"response\": null, \"error\": {\"code\": \"failed\", "
+                             "\"message\": ");
+    json_put_string(&line, sentence, strlen(sentence));
+    buffer_append_text(&line, "}}");
+    write_line(b, &line);
+}
+
+static void put_usage(buffer *b, const generation *g)
+{
+    buffer_append_text(b, "\"usage\": {\"prompt_tokens\": ");
+    json_put_integer(b, g->n_prompt);
+    buffer_append_text(b, ", \"completion_tokens\": ");
+    json_put_integer(b, g->n_ids);
+    buffer_append_text(b, ", \"total_tokens\": ");
+    json_put_integer(b, g->n_prompt + g->n_ids);
+    buffer_append_text(b, "}");
+}
+
+static void write_answer(batch *b, const request *r)
+{
+    const generation *g = &r->generation;
+    buffer line = {0};
+    put_head(&line, r->custom_id, (int)r->id);
+    buffer_append_text(&line, ", \"response\": {\"status_code\": 200, \"request_id\": \"");
+    json_put_integer(&line, (int64_t)r->id);
+    buffer_append_text(&line, "\", \"body\": {\"id\": \"chatcmpl-");
+    json_put_integer(&line, (int64_t)r->id);
+    buffer_append_text(&line, "\", \"object\": \"chat.completion\", \"created\": ");
+    json_put_integer(&line, (int64_t)time(NULL));
+    buffer_append_text(&line, ", \"model\": ");
+    json_put_string(&line, r->job->model_folder, strlen(r->job->model_folder));
+    buffer_append_text(
+        &line,
+        ", \"choices\": [{\"index\": 0, \"message\": {\"role\": \"assistant\", \"content\": ");
+    json_put_string(&line, r->text.at != NULL ? r->text.at : "", r->text.n);
+    buffer_append_text(&line, "}, \"finish_reason\": \"");
+    buffer_append_text(&line, finish_reason_name(g->finish));
+    buffer_append_text(&line, "\"}], ");
+    put_usage(&line, g);
+    buffer_append_text(&line, "}}, \"error\": null}");
+    write_line(b, &line);
+}
+
+/* --- lines in, lines out -----------------------------------------------------------------------
+ */
+
+static void on_done(void *arg, request *r)
+{
+    batch *b = arg;
+    r->next = b->ended;
+    b->ended = r;
+}
+
+static void answer_ended(batch *b)
+{
+    while (b->ended != NULL) {
+        request *r = b->ended;
+        b->ended = r->next;
+        b->n_running--;
+        if (r->generation.finish == FINISH_FAILED) {
+            write_error(b, r->custom_id, (int)r->id, r->generation.code, r->generation.err.text);
+        } else {
+            write_answer(b, r);
+        }
+        request_free(r);
+    }
+}
+
+static void start_line(batch *b, const char *text, size_t n_bytes)
+{
+    cJSON *root = NULL;
+    flo_err err;
+    request *r;
+    request_ends ends = {b, NULL, on_done};
+    char custom_id[256] = "";
+    flo_code code = json_parse_request(&root, text, n_bytes, &err);
+    const cJSON *id = code == FLO_OK ? json_member(root, "custom_id") : NULL;
+    const cJSON *body = code == FLO_OK ? json_member(root, "body") : NULL;
+    if (id != NULL && cJSON_IsString(id)) {
+        snprintf(custom_id, sizeof custom_id, "%s", id->valuestring);
+    }
+    if (code == FLO_OK && (custom_id[0] == '\0' || body == NULL)) {
+        code = flo_fail(&err, FLO_USAGE, "line %d is no object with custom_id and body", b->line);
+    }
+    if (code == FLO_OK) {
+        char *body_text = cJSON_PrintUnformatted(body);
+        code = body_text != NULL ? request_start(&r, b->job, (uint64_t)b->line, body_text,
+                                                 strlen(body_text), NULL, &ends, &err)
+                                 : flo_fail(&err, FLO_FAIL, "out of memory for line %d", b->line);
+        free(body_text);
+    }
+    cJSON_Delete(root);
+    if (code != FLO_OK) {
+        write_error(b, custom_id, b->line, code, err.text);
+        return;
+    }
+    snprintf(r->custom_id, sizeof r->custom_id, "%s", custom_id);
+    b->n_running++;
+}
+
+/* False at the end of the file. */
+static bool read_line(batch *b)
+{
+    char *text = NULL;
+    size_t room = 0;
+    ssize_t n = getline(&text, &room, b->in);
+    bool more = n >= 0;
+    if (more) {
+        b->line++;
+        bool blank = strspn(text, " \t\r\n") == (size_t)n;
+        if (n > LINE_BYTES_MAX) {
+            write_error(b, "", b->line, FLO_USAGE, "the line is over 64 MiB");
+        } else if (!blank) {
+            start_line(b, text, (size_t)n);
+        }
+    }
+    free(text);
+    return more;
+}
+
+static flo_code run_batch(batch *b, flo_err *err)
+{
+    bool more = true;
+    while (more || b->n_running > 0) {
+        bool busy;
+        if (more && b->n_running < REQUESTS_AT_ONCE) {
+            more = read_line(b);
+        }
+        flo_code code = job_poll(b->job, &busy, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        answer_ended(b);
+        if (b->code != FLO_OK) {
+            *err = b->err;
+            return b->code;
+        }
+        transport_pause(b->job->transport, busy || (more && b->n_running < REQUESTS_AT_ONCE));
+    }
+    return FLO_OK;
+}
+
+flo_code serve_file(job *j, const char *requests_path, const char *output_path, flo_err *err)
+{
+    batch b = {.job = j};
+    b.in = strcmp(requests_path, "-") == 0 ? stdin : fopen(requests_path, "r");
+    if (b.in == NULL) {
+        return flo_fail(err, FLO_USAGE, "could not open %s: %s", requests_path, strerror(errno));
+    }
+    b.out = output_path == NULL || strcmp(output_path, "-") == 0 ? stdout : fopen(output_path, "w");
+    if (b.out == NULL) {
+        fclose(b.in);
+        return flo_fail(err, FLO_USAGE, "could not make %s: %s", output_path, strerror(errno));
+    }
+    flo_code code = run_batch(&b, err);
+    if (b.in != stdin) {
+        fclose(b.in);
+    }
+    if (b.out != stdout && fclose(b.out) != 0 && code == FLO_OK) {
+        code = flo_fail(err, FLO_FAIL, "could not write %s: %s", output_path, strerror(errno));
+    }
+    return code;
+}
+
+/* --- one from the command line -----------------------------------------------------------------
+ */
+
+static void print_delta(void *arg, request *r, const char *text, size_t n_bytes)
+{
+    (void)arg;
+    (void)r;
+    fwrite(text, 1, n_bytes, stdout);
+    fflush(stdout);
+}
+
+static void note_done(void *arg, request *r)
+{
+    *(request **)arg = r;
+}
+
+flo_code serve_one(job *j, const char *body, size_t n_bytes, bool json, flo_err *err)
+{
+    request *r, *ended = NULL;
+    request_ends ends = {&ended, json ? NULL : print_delta, note_done};
+    flo_code code = request_start(&r, j, 1, body, n_bytes, NULL, &ends, err);
+    while (code == FLO_OK && ended == NULL) {
+        bool busy;
+        code = job_poll(j, &busy, err);
+        transport_pause(j->transport, busy);
+    }
+    char *answer = NULL;
+    if (code == FLO_OK) {
+        code = request_answer(ended, &answer, &n_bytes, err);
+    }
+    if (code == FLO_OK && json) {
+        fwrite(answer, 1, n_bytes, stdout);
+    }
+    if (code == FLO_OK) {
+        printf("\n");
+        code = fflush(stdout) == 0 ? FLO_OK
+                                   : flo_fail(err, FLO_FAIL, "could not write to standard output");
+    }
+    free(answer);
+    request_free(ended);
+    return code;
+}

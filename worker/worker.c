@@ -1,0 +1,129 @@
+/*
+ * worker.c - the message loop.
+ */
+#include "worker/worker.h"
+
+#include "common/check.h"
+#include "common/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { END_WAIT_MS = 10000 };
+
+void worker_fail(worker *w, flo_code code, const flo_err *err)
+{
+    Flo__Fault fault = FLO__FAULT__INIT;
+    fault.code = code;
+    fault.text = (char *)err->text;
+    log_debug("fault: %s", err->text);
+    transport_send(w->transport, 0, LANE_MAIN, MSG_FAULT, &fault.base);
+    /* The coordinator ends the job; if it is gone as well, nobody else would. */
+    for (int waited = 0; waited < END_WAIT_MS; waited++) {
+        transport_progress(w->transport);
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+    MPI_Abort(MPI_COMM_WORLD, code);
+    abort();
+}
+
+void worker_require(worker *w, flo_code code, const flo_err *err)
+{
+    if (code != FLO_OK) {
+        worker_fail(w, code, err);
+    }
+}
+
+void worker_check_epoch(worker *w, const incoming *in, uint64_t epoch)
+{
+    if (epoch != w->epoch) {
+        flo_err err;
+        worker_fail(w,
+                    flo_fail(&err, FLO_FAIL, "rank %d sent a %s of epoch %llu, this job's is %llu",
+                             in->source, message_kind_name(in->kind), (unsigned long long)epoch,
+                             (unsigned long long)w->epoch),
+                    &err);
+    }
+}
+
+void worker_tensor(Flo__Tensor *t, uint64_t shape[2], size_t n_dims, Flo__Dtype dtype,
+                   uint64_t *offset)
+{
+    flo__tensor__init(t);
+    t->dtype = dtype;
+    t->order = FLO__BYTE_ORDER__LITTLE;
+    t->shape = shape;
+    t->n_shape = n_dims;
+    t->offset = *offset;
+    uint64_t n = n_dims > 0 ? shape[0] : 0;
+    for (size_t i = 1; i < n_dims; i++) {
+        n *= shape[i];
+    }
+    *offset += 4 * n;
+}
+
+int worker_home_of(const worker *w, int32_t stage_index)
+{
+    return plan_stage_home(&w->plan, stage_index);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f == NULL) {
+        return 0;
+    }
+    if (fscanf(f, "%llu %llu", &pages, &resident) != 2) {
+        resident = 0;
+    }
+    fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void on_stats_ask(worker *w, const incoming *in)
+{
+    worker_check_epoch(w, in, in->as.stats_ask->epoch);
+    Flo__Stats stats = FLO__STATS__INIT;
+    stats.epoch = w->epoch;
+    stats.rss_bytes = resident_bytes();
+    stats.steps = w->n_steps;
+    stats.compute_us = w->compute_us;
+    transport_send(w->transport, 0, LANE_MAIN, MSG_STATS, &stats.base);
+}
+
+void worker_serve(worker *w)
+{
+    for (;;) {
+        incoming in;
+        flo_err err;
+        worker_require(w, transport_wait(w->transport, LANE_MAIN, &in, &err), &err);
+        log_trace("%s from rank %d", message_kind_name(in.kind), in.source);
+        switch (in.kind) {
+        case MSG_STEP:
+            worker_on_step(w, &in);
+            break;
+        case MSG_ACTIVATIONS:
+            worker_on_activations(w, &in);
+            break;
+        case MSG_EXPERT_DISPATCH:
+            worker_on_expert_dispatch(w, &in);
+            break;
+        case MSG_HEAD_JOB:
+            worker_on_head_job(w, &in);
+            break;
+        case MSG_STATS_ASK:
+            on_stats_ask(w, &in);
+            break;
+        case MSG_SHUTDOWN:
+            return;
+        default:
+            worker_fail(w,
+                        flo_fail(&err, FLO_FAIL, "rank %d sent a %s, which a worker does not take",
+                                 in.source, message_kind_name(in.kind)),
+                        &err);
+        }
+    }
+}
