@@ -1,0 +1,228 @@
+/*
+ * progress.c - bars by ANSI cursor movement: up as many lines as were drawn, then each line anew.
+ */
+#include "common/progress.h"
+
+#include "common/bytes.h"
+#include "common/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BAR_CELLS = 20 };
+
+typedef struct worker_progress {
+    int32_t rank;
+    char name[80]; /* "worker 2 on b" */
+    uint64_t done, total;
+} worker_progress;
+
+struct progress {
+    int fd;
+    bool quiet, terminal, ended;
+    int64_t started_ms, shown_ms;
+    int n_drawn; /* lines now on the terminal */
+    size_t n;
+    worker_progress *workers; /* by rank */
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+progress *progress_new(int fd, bool quiet)
+{
+    progress *p = calloc(1, sizeof *p);
+    CHECK(p != NULL);
+    const char *kind = getenv("TERM");
+    p->fd = fd;
+    p->quiet = quiet;
+    p->terminal = isatty(fd) == 1 && (kind == NULL || strcmp(kind, "dumb") != 0);
+    p->started_ms = now_ms();
+    p->shown_ms = p->terminal ? 0 : p->started_ms;
+    return p;
+}
+
+static void put(const progress *p, const char *text, size_t n)
+{
+    while (n > 0) {
+        ssize_t k = write(p->fd, text, n);
+        if (k <= 0) {
+            return; /* nowhere left to show it */
+        }
+        text += k;
+        n -= (size_t)k;
+    }
+}
+
+static void wipe(progress *p)
+{
+    if (p->n_drawn > 0) {
+        char text[32];
+        int n = snprintf(text, sizeof text, "\033[%dA\033[J", p->n_drawn);
+        put(p, text, (size_t)n);
+        p->n_drawn = 0;
+    }
+}
+
+void progress_free(progress *p)
+{
+    if (p != NULL) {
+        progress_end(p);
+        free(p->workers);
+        free(p);
+    }
+}
+
+static worker_progress *worker_of(progress *p, int32_t rank, const char *host)
+{
+    size_t i = 0;
+    while (i < p->n && p->workers[i].rank < rank) {
+        i++;
+    }
+    if (i == p->n || p->workers[i].rank != rank) {
+        p->workers = realloc(p->workers, (p->n + 1) * sizeof *p->workers);
+        CHECK(p->workers != NULL);
+        memmove(p->workers + i + 1, p->workers + i, (p->n - i) * sizeof *p->workers);
+        p->n++;
+        p->workers[i] = (worker_progress){.rank = rank};
+        snprintf(p->workers[i].name, sizeof p->workers[i].name, "worker %d%s%.40s", rank,
+                 host[0] != '\0' ? " on " : "", host);
+    }
+    return &p->workers[i];
+}
+
+static void put_end(char out[PROGRESS_WIDTH_MAX], size_t *used, size_t width, const char *text)
+{
+    size_t n = strlen(text);
+    if (*used + n <= width) {
+        memcpy(out + *used, text, n + 1);
+        *used += n;
+    }
+}
+
+void progress_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *name, uint64_t bytes_done,
+                  uint64_t bytes_total, double seconds)
+{
+    double part = bytes_total > 0 ? (double)bytes_done / (double)bytes_total : 0;
+    part = part > 1 ? 1 : part;
+    double rate = seconds > 0.05 ? (double)bytes_done / seconds : 0;
+    char text[128], done[BYTES_TEXT_MAX], total[BYTES_TEXT_MAX], per_s[BYTES_TEXT_MAX];
+    size_t used = 0;
+    width = width < PROGRESS_WIDTH_MAX ? width : PROGRESS_WIDTH_MAX - 1;
+    snprintf(text, sizeof text, "%.*s", (int)width, name);
+    out[0] = '\0';
+    put_end(out, &used, width, text);
+    if (width >= strlen(name) + BAR_CELLS + 56) {
+        char bar[BAR_CELLS + 1];
+        memset(bar, '-', BAR_CELLS);
+        memset(bar, '#', (size_t)(part * BAR_CELLS));
+        bar[BAR_CELLS] = '\0';
+        snprintf(text, sizeof text, "  [%s]", bar);
+        put_end(out, &used, width, text);
+    }
+    snprintf(text, sizeof text, "  %3.0f %%", 100 * part);
+    put_end(out, &used, width, text);
+    snprintf(text, sizeof text, "  %s of %s", bytes_print(done, bytes_done),
+             bytes_print(total, bytes_total));
+    put_end(out, &used, width, text);
+    if (rate > 0) {
+        snprintf(text, sizeof text, "  %s/s", bytes_print(per_s, (uint64_t)rate));
+        put_end(out, &used, width, text);
+    }
+    if (rate > 0 && bytes_done < bytes_total) {
+        double left = (double)(bytes_total - bytes_done) / rate;
+        snprintf(text, sizeof text, left < 120 ? "  %.0f s left" : "  %.0f min left",
+                 left < 120 ? left : left / 60);
+        put_end(out, &used, width, text);
+    }
+}
+
+static uint64_t sum(const progress *p, uint64_t *total)
+{
+    uint64_t done = 0;
+    *total = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        done += p->workers[i].done;
+        *total += p->workers[i].total;
+    }
+    return done;
+}
+
+static void put_all_line(progress *p, size_t width, double seconds)
+{
+    char name[64], line[PROGRESS_WIDTH_MAX];
+    uint64_t total, done = sum(p, &total);
+    snprintf(name, sizeof name, "%zu worker%s loading", p->n, p->n == 1 ? "" : "s");
+    progress_bar(line, width, name, done, total, seconds);
+    put(p, line, strlen(line));
+    put(p, "\n", 1);
+}
+
+static size_t columns_of(const progress *p)
+{
+    struct winsize size;
+    return ioctl(p->fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 20 ? size.ws_col - 1u : 79;
+}
+
+static void draw(progress *p, double seconds)
+{
+    size_t width = columns_of(p);
+    wipe(p);
+    if (p->n > PROGRESS_BARS_MAX) {
+        put_all_line(p, width, seconds);
+        p->n_drawn = 1;
+        return;
+    }
+    for (size_t i = 0; i < p->n; i++) {
+        char line[PROGRESS_WIDTH_MAX];
+        progress_bar(line, width, p->workers[i].name, p->workers[i].done, p->workers[i].total,
+                     seconds);
+        put(p, line, strlen(line));
+        put(p, "\n", 1);
+    }
+    p->n_drawn = (int)p->n;
+}
+
+void progress_update(progress *p, int32_t rank, const char *host, uint64_t bytes_done,
+                     uint64_t bytes_total)
+{
+    worker_progress *w = worker_of(p, rank, host);
+    w->done = bytes_done;
+    w->total = bytes_total;
+    int64_t now = now_ms();
+    if (p->quiet || p->ended ||
+        now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
+        return;
+    }
+    p->shown_ms = now;
+    double seconds = (double)(now - p->started_ms) / 1000;
+    if (p->terminal) {
+        draw(p, seconds);
+    } else {
+        put(p, "flotilla: ", 10);
+        put_all_line(p, 100, seconds);
+    }
+}
+
+void progress_log(progress *p, const char *line)
+{
+    wipe(p); /* the next update draws the bars again below */
+    put(p, line, strlen(line));
+    put(p, "\n", 1);
+}
+
+uint64_t progress_end(progress *p)
+{
+    uint64_t total;
+    wipe(p);
+    p->ended = true;
+    return sum(p, &total);
+}

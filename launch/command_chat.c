@@ -1,0 +1,393 @@
+/*
+ * command_chat.c - `flotilla chat`: a conversation, line by line.
+ *
+ * The conversation is kept here as the JSON text of its messages, and the whole of it goes with
+ * every turn: the coordinator finds the KV cache of the common beginning and computes only what is
+ * new. So /load, /reset and an answer that was cut short need nothing special.
+ */
+#include "launch/commands.h"
+
+#include "common/file.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "gateway/interrupts.h"
+#include "launch/front.h"
+#include "launch/line_reader.h"
+#include "launch/request_body.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + 8 };
+
+typedef struct chat_options {
+    run_options run;
+    const char *system;
+    bool help;
+    sampling_options sampling;
+} chat_options;
+
+typedef struct chat {
+    const chat_options *options;
+    front front;
+    line_reader *lines;
+    buffer messages;         /* JSON objects with commas between */
+    buffer template_options; /* a JSON object, from a loaded file */
+    buffer answer;           /* text of the turn under way */
+    flo_code worst;          /* of the turns, for input that is not typed */
+    flo_err worst_cause;
+    bool over;
+} chat;
+
+static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *err)
+{
+    argument table[OWN_ARGUMENTS] = {
+        {.name = "--system", .kind = ARGUMENT_TEXT, .out = &o->system},
+        {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
+        {.name = "--speech", .kind = ARGUMENT_REFUSED, .note = "speech is not built yet"},
+    };
+    size_t n = 3;
+    sampling_arguments(&o->sampling, table + n);
+    n += SAMPLING_ARGUMENTS;
+    options_init(&o->run);
+    for (int i = 1; i < argc;) {
+        bool taken;
+        flo_code code = arguments_take(table, n, argc, argv, &i, &taken, err);
+        if (code == FLO_OK && !taken) {
+            code = options_take(&o->run, argc, argv, &i, &taken, err);
+        }
+        if (code == FLO_OK && !taken) {
+            code = options_unknown(argv[i], table, n, err);
+        }
+        if (code != FLO_OK || o->help) {
+            return code;
+        }
+    }
+    if (o->run.json) {
+        return flo_fail(err, FLO_USAGE,
+                        "--json: a chat is not one document; use generate --messages");
+    }
+    if (o->system != NULL) {
+        flo_code code = prompt_check(o->system, strlen(o->system), "--system", err);
+        if (code != FLO_OK) {
+            return code;
+        }
+    }
+    return options_check(&o->run, err);
+}
+
+/* -- the conversation -------------------------------------------------------------------------- */
+
+static void add_message(chat *c, const char *role, const char *text, size_t n_bytes)
+{
+    if (c->messages.n > 0) {
+        buffer_append_byte(&c->messages, ',');
+    }
+    message_put(&c->messages, role, text, n_bytes);
+}
+
+static void begin(chat *c)
+{
+    c->messages.n = 0;
+    c->template_options.n = 0;
+    buffer_append_text(&c->template_options, "{}");
+    if (c->options->system != NULL) {
+        add_message(c, "system", c->options->system, strlen(c->options->system));
+    }
+}
+
+/* {"messages": [...]} and the template's options beside them, as /load and generate --messages
+ * read. */
+static void put_conversation(buffer *out, const chat *c)
+{
+    buffer_append_text(out, "{\"messages\":[");
+    buffer_append(out, c->messages.at, c->messages.n);
+    buffer_append_byte(out, ']');
+    if (c->template_options.n > 2) {
+        buffer_append_byte(out, ',');
+        buffer_append(out, c->template_options.at + 1, c->template_options.n - 2);
+    }
+    buffer_append_text(out, "}\n");
+}
+
+static flo_code write_all(int fd, const buffer *b)
+{
+    size_t done = 0;
+    while (done < b->n) {
+        ssize_t n = write(fd, b->at + done, b->n - done);
+        if (n < 0 && errno != EINTR) {
+            return FLO_FAIL;
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return fsync(fd) == 0 || errno == EINVAL ? FLO_OK : FLO_FAIL;
+}
+
+/* The file is whole or as it was before: written beside, then renamed. */
+static flo_code save(const chat *c, const char *path, flo_err *err)
+{
+    buffer text = {0};
+    char *beside = NULL;
+    put_conversation(&text, c);
+    if (text.failed || asprintf(&beside, "%s.XXXXXX", path) < 0) {
+        buffer_free(&text);
+        return flo_fail(err, FLO_FAIL, "out of memory");
+    }
+    int fd = mkostemp(beside, O_CLOEXEC);
+    flo_code code = fd >= 0 ? write_all(fd, &text) : FLO_FAIL;
+    int cause = errno;
+    if (fd >= 0 && close(fd) != 0 && code == FLO_OK) {
+        code = FLO_FAIL;
+        cause = errno;
+    }
+    if (code == FLO_OK && rename(beside, path) != 0) {
+        code = FLO_FAIL;
+        cause = errno;
+    }
+    if (code != FLO_OK) {
+        flo_fail(err, FLO_FAIL, "%s: cannot save: %s", path, strerror(cause));
+        if (fd >= 0) {
+            unlink(beside);
+        }
+    }
+    free(beside);
+    buffer_free(&text);
+    return code;
+}
+
+static flo_code load(chat *c, const char *path, flo_err *err)
+{
+    buffer file = {0}, options = {0};
+    json_slice messages;
+    flo_code code = file_read(&file, path, PROMPT_BYTES_MAX, err);
+    if (code == FLO_OK) {
+        code = messages_take(file.at, file.n, path, &messages, &options, err);
+    }
+    if (code == FLO_OK) {
+        c->messages.n = c->template_options.n = 0;
+        buffer_append(&c->messages, messages.at + 1, messages.n - 2); /* without its brackets */
+        buffer_append(&c->template_options, options.at, options.n);
+    }
+    buffer_free(&file);
+    buffer_free(&options);
+    return code;
+}
+
+/* -- one turn ---------------------------------------------------------------------------------- */
+
+static flo_code take_text(void *arg, const char *text, size_t n_bytes, flo_err *err)
+{
+    chat *c = arg;
+    buffer_append(&c->answer, text, n_bytes);
+    return output_write(text, n_bytes, err);
+}
+
+static void show_speed(const chat *c)
+{
+    flo_err ignored;
+    cJSON *json;
+    if (json_parse_request(&json, c->front.result.at, c->front.result.n, &ignored) != FLO_OK) {
+        return;
+    }
+    const cJSON *t = json_member(json, "timing"), *n = json_member(t, "generated_tokens"),
+                *s = json_member(t, "generate_s");
+    if (cJSON_IsNumber(n) && cJSON_IsNumber(s) && s->valuedouble > 0) {
+        log_info("%.0f tokens, %.1f tokens/s", n->valuedouble, n->valuedouble / s->valuedouble);
+    }
+    cJSON_Delete(json);
+}
+
+/* The first signal ends the answer, a second one the chat. */
+static flo_code wait_for_answer(chat *c, flo_err *err)
+{
+    bool cancelled = false;
+    while (!c->front.answered) {
+        flo_code code = front_step(&c->front, -1, -1, NULL, err);
+        if (code == FLO_INTERRUPTED && !cancelled) {
+            cancelled = true;
+            c->front.text_code = FLO_OK;
+            c->front.on_text = NULL;
+            code = session_cancel(c->front.session, c->front.request, err);
+        }
+        if (code != FLO_OK) {
+            return code;
+        }
+    }
+    return FLO_OK;
+}
+
+/* A turn that was refused (too long a conversation) is taken back; the chat goes on. */
+static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *err)
+{
+    size_t before = c->messages.n;
+    buffer body = {0};
+    add_message(c, "user", text, n_bytes);
+    buffer_append_text(&body, "{\"messages\":[");
+    buffer_append(&body, c->messages.at, c->messages.n);
+    buffer_append_byte(&body, ']');
+    template_options_put(&body, &c->template_options);
+    sampling_put(&body, &c->options->sampling);
+    buffer_append_byte(&body, '}');
+    c->answer.n = 0;
+    c->front.on_text = take_text;
+    c->front.arg = c;
+    flo_code code = front_submit(&c->front, "completion", &body, NULL, err);
+    buffer_free(&body);
+    if (code == FLO_OK) {
+        code = wait_for_answer(c, err);
+    }
+    if (code != FLO_OK) {
+        return code;
+    }
+    if (c->front.code != FLO_OK) {
+        c->messages.n = before;
+        log_error("%s", c->front.cause.text);
+        c->worst = c->worst == FLO_OK ? c->front.code : c->worst;
+        c->worst_cause = c->front.cause;
+        return FLO_OK;
+    }
+    add_message(c, "assistant", c->answer.at, c->answer.n);
+    code = output_write("\n", 1, err);
+    show_speed(c);
+    return code;
+}
+
+/* -- commands ---------------------------------------------------------------------------------- */
+
+static const char help_lines[] = "/reset       forget the conversation\n"
+                                 "/save F      write the conversation to a file\n"
+                                 "/load F      go on with the conversation of a file\n"
+                                 "/help        these lines\n"
+                                 "/quit        end (or Ctrl-D)\n"
+                                 "Ctrl-C       end the answer; at the prompt: end the chat\n"
+                                 "//TEXT       say TEXT with one slash in front\n";
+
+/* A line with a slash in front. Faults are shown and the chat goes on. */
+static void obey(chat *c, const char *line)
+{
+    static const char *const names[] = {"/reset", "/save",  "/load",  "/help", "/quit",
+                                        "/image", "/audio", "/video", "/speak"};
+    char name[32];
+    size_t n = strcspn(line, " \t");
+    snprintf(name, sizeof name, "%.*s", (int)n, line);
+    const char *rest = line + n + strspn(line + n, " \t");
+    flo_err err = {""};
+    flo_code code = FLO_OK;
+    if (strcmp(name, "/quit") == 0) {
+        c->over = true;
+    } else if (strcmp(name, "/reset") == 0) {
+        begin(c);
+    } else if (strcmp(name, "/help") == 0) {
+        fputs(help_lines, stderr);
+    } else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0) {
+        if (*rest == '\0') {
+            code = flo_fail(&err, FLO_USAGE, "%s needs the name of a file", name);
+        } else {
+            code = name[1] == 's' ? save(c, rest, &err) : load(c, rest, &err);
+        }
+    } else if (strcmp(name, "/image") == 0 || strcmp(name, "/audio") == 0 ||
+               strcmp(name, "/video") == 0 || strcmp(name, "/speak") == 0) {
+        code = flo_fail(&err, FLO_USAGE, "%s is not built yet", name);
+    } else {
+        const char *near = nearest_name(name, names, sizeof names / sizeof names[0]);
+        code = flo_fail(&err, FLO_USAGE, "unknown command %s%s%s%s", name,
+                        near != NULL ? "; did you mean " : "",
+                        near != NULL ? near : "; /help shows all", near != NULL ? "?" : "");
+    }
+    if (code != FLO_OK) {
+        log_error("%s", err.text);
+        c->worst = c->worst == FLO_OK ? code : c->worst;
+        c->worst_cause = err;
+    }
+}
+
+static flo_code take_line(chat *c, const char *line, size_t n_bytes, flo_err *err)
+{
+    if (strspn(line, " \t\r") == n_bytes) {
+        return FLO_OK;
+    }
+    if (line[0] == '/' && line[1] != '/') {
+        obey(c, line);
+        return FLO_OK;
+    }
+    size_t skipped = line[0] == '/';
+    flo_err fault;
+    if (prompt_check(line, n_bytes, "the line", &fault) != FLO_OK) {
+        log_error("%s", fault.text);
+        c->worst = c->worst == FLO_OK ? FLO_USAGE : c->worst;
+        return FLO_OK;
+    }
+    return take_turn(c, line + skipped, n_bytes - skipped, err);
+}
+
+static flo_code wait_for_input(void *arg, int fd, flo_err *err)
+{
+    chat *c = arg;
+    bool ready = false;
+    flo_code code = FLO_OK;
+    while (code == FLO_OK && !ready) {
+        code = front_step(&c->front, -1, fd, &ready, err);
+    }
+    return code;
+}
+
+static flo_code converse(chat *c, flo_err *err)
+{
+    flo_code code = FLO_OK;
+    if (line_reader_is_terminal(c->lines)) {
+        log_info("ready; /help shows the commands");
+    }
+    while (code == FLO_OK && !c->over) {
+        const char *line;
+        size_t n_bytes = 0;
+        code = line_reader_next(c->lines, "> ", &line, &n_bytes, err);
+        if (code == FLO_OK && line == NULL) {
+            c->over = true;
+        } else if (code == FLO_OK) {
+            code = take_line(c, line, n_bytes, err);
+        }
+    }
+    return code;
+}
+
+static flo_code run_chat(const chat_options *o, flo_err *err)
+{
+    chat c = {.options = o};
+    begin(&c);
+    flo_code code = front_open(&c.front, &o->run, err);
+    if (code == FLO_OK) {
+        line_reader_new(&c.lines, wait_for_input, &c);
+        code = converse(&c, err);
+        if (code == FLO_OK && !line_reader_is_terminal(c.lines)) {
+            code = c.worst; /* a script wants to know; its sentence was shown when it happened */
+            err->text[0] = '\0';
+        }
+        if (line_reader_is_terminal(c.lines)) {
+            fputc('\n', stderr);
+        }
+        line_reader_free(c.lines);
+        front_close(&c.front);
+    }
+    buffer_free(&c.messages);
+    buffer_free(&c.template_options);
+    buffer_free(&c.answer);
+    return code;
+}
+
+flo_code command_chat(int argc, char **argv, flo_err *err)
+{
+    chat_options o = {0};
+    flo_code code = read_options(&o, argc, argv, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    if (o.help) {
+        return command_help("chat", err);
+    }
+    options_set_log(&o.run);
+    return run_chat(&o, err);
+}

@@ -1,0 +1,268 @@
+/*
+ * command_generate.c - `flotilla generate`: one prompt in, one answer out.
+ *
+ * Everything that can be found wrong without the model is found before the job is started. Text
+ * goes to standard output as it is made; with --json only the coordinator's document does, as it
+ * is.
+ */
+#include "launch/commands.h"
+
+#include "common/file.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "launch/front.h"
+#include "launch/request_body.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + 40 };
+
+typedef struct generate_options {
+    run_options run;
+    const char *prompt, *prompt_file, *prompt_ids, *messages, *system, *dump;
+    bool raw, help;
+    sampling_options sampling;
+} generate_options;
+
+static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
+{
+#define REFUSED(option, why)                                                                       \
+    {                                                                                              \
+        .name = option, .kind = ARGUMENT_REFUSED, .note = why                                      \
+    }
+#define REFUSED_FLAG(option, why)                                                                  \
+    {                                                                                              \
+        .name = option, .kind = ARGUMENT_REFUSED_FLAG, .note = why                                 \
+    }
+    static const char pictures[] = "pictures are not built yet",
+                      sounds[] = "sounds are not built yet", videos[] = "videos are not built yet",
+                      speech[] = "speech is not built yet";
+    const argument own[] = {
+        {.name = "--prompt", .kind = ARGUMENT_TEXT, .out = &o->prompt},
+        {.name = "--prompt-file", .kind = ARGUMENT_TEXT, .out = &o->prompt_file},
+        {.name = "--prompt-ids", .kind = ARGUMENT_TEXT, .out = &o->prompt_ids},
+        {.name = "--messages", .kind = ARGUMENT_TEXT, .out = &o->messages},
+        {.name = "--system", .kind = ARGUMENT_TEXT, .out = &o->system},
+        {.name = "--dump", .kind = ARGUMENT_TEXT, .out = &o->dump},
+        {.name = "--raw", .kind = ARGUMENT_FLAG, .out = &o->raw},
+        {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
+        REFUSED("--image", pictures),
+        REFUSED("--image-min-pixels", pictures),
+        REFUSED("--image-max-pixels", pictures),
+        REFUSED("--max-media-pixels", pictures),
+        REFUSED("--audio", sounds),
+        REFUSED("--video", videos),
+        REFUSED("--video-min-pixels", videos),
+        REFUSED("--video-max-pixels", videos),
+        REFUSED("--video-fps", videos),
+        REFUSED("--recorded-fps", videos),
+        REFUSED_FLAG("--video-all-frames", videos),
+        REFUSED_FLAG("--use-audio-in-video", videos),
+        REFUSED("--speech", speech),
+        REFUSED("--speaker", speech),
+        REFUSED("--speech-mode", speech),
+        REFUSED("--talker-temperature", speech),
+        REFUSED("--talker-top-k", speech),
+        REFUSED("--talker-top-p", speech),
+        REFUSED("--talker-repetition-penalty", speech),
+        REFUSED("--talker-max-new-tokens", speech),
+        REFUSED_FLAG("--talker-greedy", speech),
+    };
+    size_t n = sizeof own / sizeof own[0];
+    memcpy(table, own, sizeof own);
+    sampling_arguments(&o->sampling, table + n);
+    return n + SAMPLING_ARGUMENTS;
+}
+
+static flo_code check_together(const generate_options *o, flo_err *err)
+{
+    int prompts = (o->prompt != NULL) + (o->prompt_file != NULL) + (o->prompt_ids != NULL) +
+                  (o->messages != NULL);
+    if (prompts != 1) {
+        return flo_fail(
+            err, FLO_USAGE,
+            "generate takes one of --prompt, --prompt-file, --prompt-ids and --messages%s",
+            prompts == 0 ? "; none was given" : ", not several");
+    }
+    bool text = o->prompt != NULL || o->prompt_file != NULL;
+    if (o->raw && !text) {
+        return flo_fail(err, FLO_USAGE, "--raw goes with --prompt or --prompt-file only");
+    }
+    if (o->system != NULL && (!text || o->raw)) {
+        return flo_fail(err, FLO_USAGE,
+                        "--system goes with --prompt or --prompt-file only, and not with --raw");
+    }
+    return options_check(&o->run, err);
+}
+
+static flo_code read_options(generate_options *o, int argc, char **argv, flo_err *err)
+{
+    argument table[OWN_ARGUMENTS];
+    size_t n = table_of(o, table);
+    options_init(&o->run);
+    for (int i = 1; i < argc;) {
+        bool taken;
+        flo_code code = arguments_take(table, n, argc, argv, &i, &taken, err);
+        if (code == FLO_OK && !taken) {
+            code = options_take(&o->run, argc, argv, &i, &taken, err);
+        }
+        if (code == FLO_OK && !taken) {
+            code = options_unknown(argv[i], table, n, err);
+        }
+        if (code != FLO_OK || o->help) {
+            return code;
+        }
+    }
+    return check_together(o, err);
+}
+
+/* A prompt given as text or in a file. */
+static flo_code put_text_prompt(buffer *body, const generate_options *o, flo_err *err)
+{
+    buffer file = {0};
+    const char *text = o->prompt, *name = "--prompt";
+    size_t n_bytes = text != NULL ? strlen(text) : 0;
+    flo_code code = FLO_OK;
+    if (o->prompt_file != NULL) {
+        code = file_read(&file, o->prompt_file, PROMPT_BYTES_MAX, err);
+        text = file.at;
+        n_bytes = file.n;
+        name = strcmp(o->prompt_file, "-") == 0 ? "standard input" : o->prompt_file;
+    }
+    if (code == FLO_OK) {
+        code = prompt_check(text, n_bytes, name, err);
+    }
+    if (code == FLO_OK && o->system != NULL) {
+        code = prompt_check(o->system, strlen(o->system), "--system", err);
+    }
+    if (code == FLO_OK && o->raw) {
+        buffer_append_text(body, "\"raw\":true,\"prompt\":");
+        json_put_string(body, text, n_bytes);
+    } else if (code == FLO_OK) {
+        buffer_append_text(body, "\"messages\":[");
+        if (o->system != NULL) {
+            message_put(body, "system", o->system, strlen(o->system));
+            buffer_append_byte(body, ',');
+        }
+        message_put(body, "user", text, n_bytes);
+        buffer_append_byte(body, ']');
+    }
+    buffer_free(&file);
+    return code;
+}
+
+static flo_code put_messages(buffer *body, const char *path, flo_err *err)
+{
+    buffer file = {0}, options = {0};
+    json_slice messages = {0};
+    const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    flo_code code = file_read(&file, path, PROMPT_BYTES_MAX, err);
+    if (code == FLO_OK) {
+        code = messages_take(file.at, file.n, name, &messages, &options, err);
+    }
+    if (code == FLO_OK) {
+        buffer_append_text(body, "\"messages\":");
+        buffer_append(body, messages.at, messages.n);
+        template_options_put(body, &options);
+    }
+    buffer_free(&file);
+    buffer_free(&options);
+    return code;
+}
+
+static flo_code make_body(buffer *body, const generate_options *o, flo_err *err)
+{
+    flo_code code;
+    buffer_append_byte(body, '{');
+    if (o->prompt_ids != NULL) {
+        buffer_append_text(body, "\"prompt_ids\":");
+        code = ids_put(body, o->prompt_ids, err);
+    } else if (o->messages != NULL) {
+        code = put_messages(body, o->messages, err);
+    } else {
+        code = put_text_prompt(body, o, err);
+    }
+    sampling_put(body, &o->sampling);
+    buffer_append_byte(body, '}');
+    return code == FLO_OK && body->failed ? flo_fail(err, FLO_FAIL, "out of memory") : code;
+}
+
+static flo_code show_text(void *arg, const char *text, size_t n_bytes, flo_err *err)
+{
+    (void)arg;
+    return output_write(text, n_bytes, err);
+}
+
+static double number_of(const cJSON *object, const char *key)
+{
+    const cJSON *item = json_member(object, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}
+
+/* One line about speed, from the document's timing. */
+static void log_timing(const buffer *result)
+{
+    flo_err ignored;
+    cJSON *json;
+    if (json_parse_request(&json, result->at, result->n, &ignored) != FLO_OK) {
+        return;
+    }
+    const cJSON *t = json_member(json, "timing"), *reason = json_member(json, "finish_reason");
+    double generated = number_of(t, "generated_tokens"), seconds = number_of(t, "generate_s");
+    log_info("%.0f prompt tokens in %.2f s, %.0f tokens in %.2f s (%.1f tokens/s), ended by %s",
+             number_of(t, "prompt_tokens"), number_of(t, "prompt_s"), generated, seconds,
+             seconds > 0 ? generated / seconds : 0,
+             cJSON_IsString(reason) ? reason->valuestring : "nothing");
+    cJSON_Delete(json);
+}
+
+static flo_code show_answer(front *f, bool json, flo_err *err)
+{
+    flo_code code = json ? output_write(f->result.at, f->result.n, err) : FLO_OK;
+    if (code == FLO_OK) {
+        code = output_write("\n", 1, err);
+    }
+    if (code == FLO_OK && f->result.n > 0) {
+        log_timing(&f->result);
+    }
+    return code;
+}
+
+static flo_code generate(const generate_options *o, const buffer *body, flo_err *err)
+{
+    front f;
+    char *dump = o->dump != NULL ? absolute_path(o->dump) : NULL;
+    flo_code code = front_open(&f, &o->run, err);
+    if (code == FLO_OK) {
+        f.on_text = o->run.json ? NULL : show_text;
+        code = front_ask(&f, "completion", body, dump, err);
+        if (code == FLO_OK) {
+            code = show_answer(&f, o->run.json, err);
+        }
+        front_close(&f);
+    }
+    free(dump);
+    return code;
+}
+
+flo_code command_generate(int argc, char **argv, flo_err *err)
+{
+    generate_options o = {0};
+    flo_code code = read_options(&o, argc, argv, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    if (o.help) {
+        return command_help("generate", err);
+    }
+    options_set_log(&o.run);
+    buffer body = {0};
+    code = make_body(&body, &o, err);
+    if (code == FLO_OK) {
+        code = generate(&o, &body, err);
+    }
+    buffer_free(&body);
+    return code;
+}

@@ -1,0 +1,57 @@
+/*
+ * request_body.h - the JSON body of a request, from options and from people's own JSON.
+ *
+ * What people wrote as JSON (messages, tools) goes into the body as the text it was: a number stays
+ * the literal it is, 1.0 does not become 1. Only keys that were given are written; defaults are the
+ * coordinator's, who knows the checkpoint.
+ */
+#ifndef FLOTILLA_LAUNCH_REQUEST_BODY_H
+#define FLOTILLA_LAUNCH_REQUEST_BODY_H
+
+#include "common/arguments.h"
+#include "common/buffer.h"
+#include "common/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PROMPT_BYTES_MAX = 48 << 20, SAMPLING_ARGUMENTS = 9 };
+
+typedef struct sampling_options {
+    int64_t max_new_tokens, top_k, seed, logprobs;
+    double temperature, top_p, min_p, repetition_penalty;
+    bool ignore_eos;
+    bool given[SAMPLING_ARGUMENTS]; /* in the order of the table */
+} sampling_options;
+
+/* The table's entries for these options, pointing into *s. */
+void sampling_arguments(sampling_options *s, argument table[SAMPLING_ARGUMENTS]);
+
+/* `,"max_tokens":5,"temperature":0.7` for what was given. */
+void sampling_put(buffer *body, const sampling_options *s);
+
+/* A part of a JSON text, borrowed from it. */
+typedef struct json_slice {
+    const char *at;
+    size_t n;
+} json_slice;
+
+/* Chat messages as a list [...] or as an object {"messages": [...], ...}: messages is the list's
+ * text, options (empty buffer, appended to) the object of all other members, "{}" for a list. text
+ * must stay while messages is used. FLO_USAGE, led by name: not JSON, no list, an empty list. */
+flo_code messages_take(const char *text, size_t n_bytes, const char *name, json_slice *messages,
+                       buffer *options, flo_err *err);
+
+/* `,"template_options":{...}` unless it has no member. */
+void template_options_put(buffer *body, const buffer *options);
+
+/* {"role":"user","content":"..."} */
+void message_put(buffer *out, const char *role, const char *text, size_t n_bytes);
+
+/* "1, 2,3" as a JSON list. FLO_USAGE names the place; ids from 0 to 2^31 - 1, at least one. */
+flo_code ids_put(buffer *body, const char *text, flo_err *err);
+
+/* FLO_USAGE where text, called name, is empty or not UTF-8. */
+flo_code prompt_check(const char *text, size_t n_bytes, const char *name, flo_err *err);
+
+#endif

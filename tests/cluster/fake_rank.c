@@ -1,0 +1,268 @@
+/*
+ * fake_rank.c - stands in for flotilla-coordinator and flotilla-worker where the front is tested:
+ * speaks the gateway's protocol, computes nothing, and misbehaves as it is told.
+ *
+ * FLOTILLA_FAKE names the behaviour (words separated by commas):
+ *   no-connect     never connects and sleeps        usage      an error line, exit 2, no connection
+ *   fault          JobFault with code 2             vanish     closes the socket after "ready",
+ * exit 0 garbage        sends bytes that are no frame    stranger   greets with a wrong token old
+ * greets as another version        load-slow  reports progress for ever worker-dies    rank 2 kills
+ * itself after 0.3 s  deaf       ignores TERM and the gateway's end talk           log lines of all
+ * levels A prompt with "SLOW" is answered word by word until it is cancelled, with "REFUSE" by an
+ * error; "LONG" by 4 MiB of text. The answer's "echo" is the request's body, "arguments" the
+ * command line. FLOTILLA_FAKE_PIDS: a folder that gets a file for each rank, named by its pid.
+ */
+#include "proto/frame.h"
+#include "proto/gateway.pb-c.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static frame_channel *channel;
+static flo_err fault;
+
+static int is_told(const char *word)
+{
+    const char *all = getenv("FLOTILLA_FAKE");
+    return all != NULL && strstr(all, word) != NULL;
+}
+
+static void tell(int body_case, void *body)
+{
+    Flo__ToGateway m = FLO__TO_GATEWAY__INIT;
+    m.body_case = (Flo__ToGateway__BodyCase)body_case;
+    m.greeting = body; /* the union's members are all pointers */
+    if (frame_send(channel, &m.base, &fault) != FLO_OK ||
+        frame_flush(channel, -1, &fault) != FLO_OK) {
+        exit(0);
+    }
+}
+
+static void tell_delta(uint64_t request, const char *text, size_t n)
+{
+    Flo__Delta d = FLO__DELTA__INIT;
+    d.request = request;
+    d.text.data = (uint8_t *)(uintptr_t)text;
+    d.text.len = n;
+    tell(FLO__TO_GATEWAY__BODY_DELTA, &d);
+}
+
+static void tell_done(uint64_t request, int code, const char *error, const char *json)
+{
+    Flo__Done d = FLO__DONE__INIT;
+    d.request = request;
+    d.code = code;
+    d.error = (char *)(uintptr_t)error;
+    d.result.data = (uint8_t *)(uintptr_t)json;
+    d.result.len = strlen(json);
+    tell(FLO__TO_GATEWAY__BODY_DONE, &d);
+}
+
+static void answer(const Flo__Submit *s, int argc, char **argv, const char *reason)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    fprintf(f,
+            "{\"text\": \"Paris.\", \"finish_reason\": \"%s\", \"kind\": \"%s\", \"dump\": \"%s\", "
+            "\"echo\": %.*s, ",
+            reason, s->kind, s->dump, (int)s->body.len, (char *)s->body.data);
+    fprintf(f, "\"timing\": {\"generated_tokens\": 2, \"generate_s\": 0.5}, \"arguments\": [");
+    for (int i = 1; i < argc; i++) {
+        fprintf(f, "%s\"%s\"", i > 1 ? ", " : "", argv[i]);
+    }
+    fprintf(f, "]}");
+    fclose(f);
+    tell_done(s->request, 0, "", text);
+    free(text);
+}
+
+static int contains(const ProtobufCBinaryData *b, const char *word)
+{
+    return memmem(b->data, b->len, word, strlen(word)) != NULL;
+}
+
+static void take_submit(const Flo__Submit *s, int argc, char **argv, uint64_t *slow)
+{
+    if (contains(&s->body, "REFUSE")) {
+        tell_done(s->request, 2, "the prompt has 9 tokens, the KV cache holds 8", "");
+    } else if (contains(&s->body, "SLOW")) {
+        *slow = s->request;
+    } else if (contains(&s->body, "LONG")) {
+        char *text = malloc(65536);
+        memset(text, 'x', 65536);
+        for (int i = 0; i < 64; i++) {
+            tell_delta(s->request, text, 65536);
+        }
+        free(text);
+        answer(s, argc, argv, "stop");
+    } else if (strcmp(s->kind, "verify") == 0) {
+        tell_delta(s->request, "thinker/a ok\n", 13);
+        tell_done(s->request, 3, "1 of 2 cases differs", "");
+    } else {
+        tell_delta(s->request, "Par", 3);
+        tell_delta(s->request, "is.", 3);
+        answer(s, argc, argv, "stop");
+    }
+}
+
+static void report_progress(void)
+{
+    for (int rank = 1; rank <= 3; rank++) {
+        Flo__Progress p = FLO__PROGRESS__INIT;
+        p.rank = rank;
+        p.host = (char[]){"here"};
+        p.bytes_done = 1u << 20;
+        p.bytes_total = 4u << 20;
+        tell(FLO__TO_GATEWAY__BODY_PROGRESS, &p);
+    }
+}
+
+static void greet(void)
+{
+    Flo__Greeting g = FLO__GREETING__INIT;
+    const char *token = getenv("FLOTILLA_GATEWAY_TOKEN");
+    g.token = is_told("stranger") ? (char[]){"0123456789abcdef0123456789abcdef"}
+                                  : (char *)(uintptr_t)token;
+    g.version = is_told("old") ? (char[]){"0.0.1"} : (char[]){FLOTILLA_VERSION};
+    tell(FLO__TO_GATEWAY__BODY_GREETING, &g);
+}
+
+static void start(void)
+{
+    if (is_told("usage")) {
+        fprintf(stderr, "flotilla: error: --stages 9: more stages than layers\n");
+        exit(2);
+    }
+    if (is_told("no-connect")) {
+        pause();
+    }
+    if (frame_connect(&channel, getenv("FLOTILLA_GATEWAY"), &fault) != FLO_OK) {
+        fprintf(stderr, "flotilla: error: %s\n", fault.text);
+        exit(1);
+    }
+    if (is_told("garbage")) {
+        greet();
+        if (write(frame_fd(channel), "\377\377\377\377garbage", 11) != 11) {
+            exit(1);
+        }
+        pause();
+    }
+    greet();
+    if (is_told("talk")) {
+        fprintf(
+            stderr,
+            "flotilla: some news\nflotilla: rank 1: warn: a warning\nflotilla: debug: a detail\n"
+            "a stray line\n");
+    }
+    report_progress();
+    while (is_told("load-slow")) {
+        report_progress();
+        usleep(50000);
+    }
+    if (is_told("fault")) {
+        Flo__JobFault j = FLO__JOB_FAULT__INIT;
+        j.code = 2;
+        j.text = (char[]){"config.json: num_hidden_layers 0 must be at least 1"};
+        tell(FLO__TO_GATEWAY__BODY_FAULT, &j);
+        exit(2);
+    }
+    Flo__JobReady r = FLO__JOB_READY__INIT;
+    r.plan = (char[]){"{}"};
+    r.load_s = 0.25;
+    tell(FLO__TO_GATEWAY__BODY_READY, &r);
+    if (is_told("vanish")) {
+        exit(0);
+    }
+}
+
+/* Tells the workers that it is over. */
+static void leave(void)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s.done", getenv("FLOTILLA_GATEWAY"));
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void serve(int argc, char **argv)
+{
+    uint64_t slow = 0;
+    for (;;) {
+        frame f;
+        if (frame_receive(channel, slow != 0 ? 20 : -1, &f, &fault) != FLO_OK ||
+            f.state == FRAME_CLOSED) {
+            if (is_told("deaf")) {
+                pause();
+            }
+            return;
+        }
+        if (f.state == FRAME_NONE) {
+            tell_delta(slow, "word ", 5);
+            continue;
+        }
+        Flo__ToCoordinator *m = flo__to_coordinator__unpack(NULL, f.n_bytes, f.body);
+        if (m == NULL || (m->body_case == FLO__TO_COORDINATOR__BODY_STOP && !is_told("deaf"))) {
+            return;
+        }
+        if (m->body_case == FLO__TO_COORDINATOR__BODY_SUBMIT) {
+            take_submit(m->submit, argc, argv, &slow);
+        } else if (m->body_case == FLO__TO_COORDINATOR__BODY_CANCEL && m->cancel->request == slow) {
+            tell_done(slow, 0, "", "{\"finish_reason\": \"cancelled\"}");
+            slow = 0;
+        }
+        flo__to_coordinator__free_unpacked(m, NULL);
+    }
+}
+
+static int rank_of(void)
+{
+    const char *names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};
+    for (int i = 0; i < 3; i++) {
+        if (getenv(names[i]) != NULL) {
+            return atoi(getenv(names[i]));
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    int rank = rank_of();
+    if (getenv("FLOTILLA_FAKE_PIDS") != NULL) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%d", getenv("FLOTILLA_FAKE_PIDS"), (int)getpid());
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+    }
+    if (is_told("deaf")) {
+        signal(SIGTERM, SIG_IGN);
+    }
+    if (rank == 0 && strstr(argv[0], "coordinator") != NULL) {
+        start();
+        serve(argc, argv);
+        leave();
+        return 0;
+    }
+    if (rank == 2 && is_told("worker-dies")) {
+        usleep(300000);
+        raise(SIGKILL);
+    }
+    /* a worker ends when the job does: the fake has no messages, so it looks for its coordinator */
+    const char *socket = getenv("FLOTILLA_GATEWAY");
+    while (socket != NULL &&
+           (is_told("deaf") || is_told("worker-dies") || access(socket, F_OK) == 0)) {
+        usleep(20000);
+        char path[600];
+        snprintf(path, sizeof path, "%s.done", socket);
+        if (access(path, F_OK) == 0) {
+            break;
+        }
+    }
+    return 0;
+}
