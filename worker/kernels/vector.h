@@ -6,6 +6,7 @@
  * order (fmaf for products), then lanes are added as a tree: j + (j + 8), then + 4, + 2, + 1. Every
  * variant follows this order and the same polynomial for exp, so all give the same bits (only the
  * sign and payload of a NaN are open). n may be 0 unless said otherwise; no alignment is asked for.
+ * Buffers overlap only where it is said.
  */
 #ifndef FLOTILLA_WORKER_KERNELS_VECTOR_H
 #define FLOTILLA_WORKER_KERNELS_VECTOR_H
@@ -15,11 +16,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* exp(x) in f32, the definition that every variant follows step by step: within 2 ulp of the exact
- * value for x in [-87, 88], 0 below -103.98, +inf above 88.73, monotone up to rounding; NaN stays
- * NaN. x is held to [-104, 89];  n = x / ln 2 to the nearest whole number (ties to even) r = x - n
- * ln 2, in two fused steps (EXP_LN2_HIGH, EXP_LN2_LOW) p = 1 + r (1 + r (1/2 + r (1/6 + ... r /
- * 720))), fused from the inside out result = p * 2^n, rounded once where it is subnormal. */
+/* exp(x) in f32, the definition that every variant follows step by step: within 1 ulp of the exact
+ * value for x in [-87, 88], 0 below -103.98, +inf above 88.73; NaN stays NaN.
+ *
+ * x is held to [-104, 89]; n is x / ln 2 to the nearest whole number (ties to even); r = x - n ln 2
+ * in two fused steps; p = 1 + r (1 + r (C2 + r (C3 + ... r C6))), fused from the inside out; the
+ * result is p * 2^n, rounded once where it is subnormal. Constants: exp.h. */
 float exp_f32(float x);
 
 /* out[i] = (x[i] * s) * weight[i] with s = 1 / sqrt(sum of x^2 / n + eps); out may be x. */

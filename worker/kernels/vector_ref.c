@@ -4,6 +4,7 @@
 #include "worker/kernels/vector.h"
 
 #include "common/check.h"
+#include "worker/kernels/entrywise.h"
 #include "worker/kernels/exp.h"
 #include "worker/kernels/lanes.h"
 
@@ -77,38 +78,7 @@ void softmax_ref(float *x, int32_t n)
     }
 }
 
-void axpy_ref(float *y, float a, const float *x, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) {
-        y[i] = fmaf(a, x[i], y[i]);
-    }
-}
-
-void add_ref(float *y, const float *x, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) {
-        y[i] = y[i] + x[i];
-    }
-}
-
-void rope_rotate_ref(float *x, const float *cos, const float *sin, int32_t half)
-{
-    for (int32_t i = 0; i < half; i++) {
-        float a = x[i];
-        float b = x[i + half];
-        x[i] = a * cos[i] - b * sin[i];
-        x[i + half] = b * cos[i] + a * sin[i];
-    }
-}
-
-void bf16_widen_ref(float *out, const bf16 *row, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) {
-        bf16 stored;
-        memcpy(&stored, row + i, sizeof stored);
-        out[i] = bf16_to_f32(stored);
-    }
-}
+DEFINE_ENTRYWISE(ref)
 
 void router_top_k(float *weights, int32_t *ids, const float *probabilities, int32_t n, int32_t k,
                   bool normalise)

@@ -1,0 +1,106 @@
+/*
+ * matmul_avx512.c - y = x W^T with 512-bit registers (AVX-512 F).
+ *
+ * A column of a panel is four registers of 16 weights. A line of stored pairs gives two columns:
+ * shifted left its even ones, masked its odd ones, each straight from memory. Six rows of x hold 24
+ * sums, four weights, one entry of x: 30 of 32 registers, 24 multiply-adds for 4 widenings and 6
+ * loads.
+ */
+#include "worker/kernels/matmul.h"
+
+#include "worker/kernels/matmul_drive.h"
+
+#include <immintrin.h>
+
+enum { GROUPS = 4, GROUP_ROWS = 16, LINE = 2 * GROUP_ROWS };
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* sum[m][g] += w[g] x[m][0] */
+INLINE void column(__m512 sum[][GROUPS], const __m512 w[GROUPS], const float *x, size_t x_stride,
+                   int n_rows)
+{
+#pragma GCC unroll 6
+    for (int m = 0; m < n_rows; m++) {
+        __m512 entry = _mm512_set1_ps(x[(size_t)m * x_stride]);
+#pragma GCC unroll 4
+        for (int g = 0; g < GROUPS; g++) {
+            sum[m][g] = _mm512_fmadd_ps(entry, w[g], sum[m][g]);
+        }
+    }
+}
+
+INLINE void even_column(__m512 w[GROUPS], const bf16 *lines)
+{
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; g++) {
+        w[g] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(lines + g * LINE), 16));
+    }
+}
+
+INLINE void odd_column(__m512 w[GROUPS], const bf16 *lines)
+{
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000u);
+#pragma GCC unroll 4
+    for (int g = 0; g < GROUPS; g++) {
+        w[g] = _mm512_castsi512_ps(_mm512_and_si512(upper, _mm512_loadu_si512(lines + g * LINE)));
+    }
+}
+
+INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
+                  int32_t n_columns, bool restart, int n_rows)
+{
+    __m512 sum[STRIP_ROWS_MAX][GROUPS];
+#pragma GCC unroll 6
+    for (int m = 0; m < n_rows; m++) {
+#pragma GCC unroll 4
+        for (int g = 0; g < GROUPS; g++) {
+            sum[m][g] = restart ? _mm512_setzero_ps()
+                                : _mm512_loadu_ps(y + (size_t)m * y_stride + g * GROUP_ROWS);
+        }
+    }
+    __m512 w[GROUPS];
+    int32_t k = 0;
+    for (; k + 1 < n_columns; k += 2, lines += GROUPS * LINE) {
+        even_column(w, lines);
+        column(sum, w, x + k, x_stride, n_rows);
+        odd_column(w, lines);
+        column(sum, w, x + k + 1, x_stride, n_rows);
+    }
+    if (k < n_columns) {
+        even_column(w, lines);
+        column(sum, w, x + k, x_stride, n_rows);
+    }
+#pragma GCC unroll 6
+    for (int m = 0; m < n_rows; m++) {
+#pragma GCC unroll 4
+        for (int g = 0; g < GROUPS; g++) {
+            _mm512_storeu_ps(y + (size_t)m * y_stride + g * GROUP_ROWS, sum[m][g]);
+        }
+    }
+}
+
+#define STRIP(n)                                                                                   \
+    static void strip_##n(float *y, size_t y_stride, const float *x, size_t x_stride,              \
+                          const bf16 *lines, int32_t n_columns, bool restart)                      \
+    {                                                                                              \
+        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n);                             \
+    }
+
+STRIP(1)
+STRIP(2)
+STRIP(3)
+STRIP(4)
+STRIP(5)
+STRIP(6)
+
+static const matmul_driver driver = {
+    .strips = {NULL, strip_1, strip_2, strip_3, strip_4, strip_5, strip_6},
+    .piece_columns = 1024,
+};
+
+void matmul_bf16_avx512(float *y, size_t y_stride, const float *x, size_t x_stride, int32_t n_rows,
+                        const packed_matrix *w, int32_t first_panel, int32_t last_panel)
+{
+    drive_matmul(&driver, y, y_stride, x, x_stride, n_rows, w, first_panel, last_panel);
+}
