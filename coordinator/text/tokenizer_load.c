@@ -340,6 +340,19 @@ static flo_code read_pre_tokenizer(const cJSON *item, const char **pattern, flo_
     return code == FLO_OK ? check_byte_level(parts->child->next, err) : code;
 }
 
+/* True where the post-processor adds no token to a text: ByteLevel (it moves offsets alone), or a
+ * template that is the text itself, as newer libraries write. */
+static bool adds_nothing(const cJSON *after)
+{
+    const cJSON *type = json_member(after, "type");
+    if (is_off(after) || is_text(type, "ByteLevel")) {
+        return true;
+    }
+    const cJSON *single = json_member(after, "single");
+    return is_text(type, "TemplateProcessing") && cJSON_GetArraySize(single) == 1 &&
+           is_text(json_member(json_member(single->child, "Sequence"), "id"), "A");
+}
+
 static flo_code check_ends(const cJSON *root, flo_err *err)
 {
     const cJSON *normalizer = json_member(root, "normalizer");
@@ -353,8 +366,9 @@ static flo_code check_ends(const cJSON *root, flo_err *err)
         return flo_fail(err, FLO_FAIL, "decoder is %.60s, only ByteLevel is known here",
                         text_of(json_member(decoder, "type")));
     }
-    if (!is_off(after) && !is_text(json_member(after, "type"), "ByteLevel")) {
-        return flo_fail(err, FLO_FAIL, "post_processor is %.60s, only ByteLevel is known here",
+    if (!adds_nothing(after)) {
+        return flo_fail(err, FLO_FAIL,
+                        "post_processor is %.60s and adds tokens, which is not known here",
                         text_of(json_member(after, "type")));
     }
     return FLO_OK;

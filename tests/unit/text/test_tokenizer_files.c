@@ -160,6 +160,21 @@ static void merges_may_be_strings_in_tokenizer_json(void **state)
     assert_tiny_ids();
 }
 
+static void a_post_processor_may_be_the_text_alone(void **state)
+{
+    (void)state;
+    static const char from[] = "\"post_processor\":{\"type\":\"ByteLevel\",";
+    copy_changed("tokenizer.json", from,
+                 "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":"
+                 "{\"id\":\"A\",\"type_id\":0}}],\"special_tokens\":{},");
+    assert_tiny_ids();
+    copy_changed(
+        "tokenizer.json", from,
+        "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":"
+        "{\"id\":\"<s>\"}},{\"Sequence\":{\"id\":\"A\"}}],");
+    assert_refused(FLO_FAIL, "tokenizer.json", "post_processor");
+}
+
 static void a_folder_that_is_not_there_is_wrong_use(void **state)
 {
     (void)state;
@@ -349,6 +364,7 @@ int main(void)
         in_fresh_folder(the_pair_of_files_is_enough),
         in_fresh_folder(tokenizer_json_is_enough),
         in_fresh_folder(merges_may_be_strings_in_tokenizer_json),
+        in_fresh_folder(a_post_processor_may_be_the_text_alone),
         in_fresh_folder(a_folder_that_is_not_there_is_wrong_use),
         in_fresh_folder(a_folder_without_a_tokenizer_says_what_is_missing),
         in_fresh_folder(every_truncation_is_refused),
