@@ -351,7 +351,6 @@ static flo_code tokenize_file(const tokenizer *t, const request *r, flo_err *err
     return code;
 }
 
-#ifdef FLOTILLA_HAS_TEMPLATE
 /* Makes the template's context of what the file holds: a list of messages, or an object with them
  * and the template's options. Takes root over and may return another tree. */
 static flo_code context_of(cJSON **root, bool generation_prompt, flo_err *err)
@@ -431,15 +430,6 @@ static flo_code tokenize_messages(const tokenizer *t, const request *r, const ch
     cJSON_Delete(context);
     return code;
 }
-
-#else
-static flo_code tokenize_messages(const tokenizer *t, const request *r, const char *folder,
-                                  flo_err *err)
-{
-    (void)t, (void)r, (void)folder;
-    return flo_fail(err, FLO_FAIL, "--messages: chat templates are not in this build");
-}
-#endif
 
 static flo_code tokenize(const tokenizer *t, const request *r, const char *folder, flo_err *err)
 {

@@ -175,6 +175,84 @@ static void a_folder_without_a_tokenizer_is_a_failure(void **state)
     assert_fails(1, "tokenize --model . a", "", "no tokenizer");
 }
 
+static void messages_go_through_the_checkpoints_template(void **state)
+{
+    (void)state;
+    static const char list[] = "[{\"role\": \"user\", \"content\": \"Hi\"}]";
+    static const char object[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}], "
+                                 "\"enable_thinking\": false}";
+    answer *a = run("tokenize --messages -", list, strlen(list));
+    assert_int_equal(a->status, 0);
+    assert_non_null(
+        strstr(a->out, "{\"ids\": [151644, 872, 198, 13048, 151645, 198, 151644, 77091, 198]"));
+    assert_non_null(strstr(a->out, "\"prompt\": \"<|im_start|>user\\nHi<|im_end|>\\n"
+                                   "<|im_start|>assistant\\n\"}\n"));
+    a = run("tokenize --messages in --no-generation-prompt", list, strlen(list));
+    assert_non_null(strstr(a->out, "{\"ids\": [151644, 872, 198, 13048, 151645, 198], "));
+    a = run("tokenize --messages in", object, strlen(object));
+    assert_non_null(strstr(a->out, "assistant\\n<think>\\n\\n</think>\\n\\n\"}\n"));
+}
+
+static bool has_media(const cJSON *messages)
+{
+    for (const cJSON *m = messages->child; m != NULL; m = m->next) {
+        const cJSON *content = json_member(m, "content");
+        const cJSON *part = cJSON_IsArray(content) ? content->child : NULL;
+        for (; part != NULL; part = part->next) {
+            if (json_member(part, "text") == NULL) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The ids and the text that the reference gives for conversations without media. */
+static void recorded_conversations_give_the_reference_prompt(void **state)
+{
+    (void)state;
+    cJSON *cases = read_golden("tests/golden/chat/cases.json");
+    int n_run = 0;
+    for (const cJSON *c = cases->child; c != NULL; c = c->next) {
+        if (has_media(json_member(c, "messages"))) {
+            continue;
+        }
+        cJSON *context = cJSON_Duplicate(json_member(c, "options"), true);
+        context = cJSON_IsObject(context) ? context : cJSON_CreateObject();
+        cJSON_AddItemToObject(context, "messages",
+                              cJSON_Duplicate(json_member(c, "messages"), true));
+        char *input = cJSON_PrintUnformatted(context);
+        const cJSON *renders = json_member(c, "renders");
+        for (const cJSON *r = renders->child; r != NULL; r = r->next) {
+            bool prompt = cJSON_IsTrue(json_member(r, "add_generation_prompt"));
+            answer *a = run(prompt ? "tokenize --messages -"
+                                   : "tokenize --messages - --no-generation-prompt",
+                            input, strlen(input));
+            cJSON *got = cJSON_Parse(a->out);
+            if (a->status != 0 ||
+                !cJSON_Compare(json_member(got, "ids"), json_member(r, "ids"), true) ||
+                !cJSON_Compare(json_member(got, "prompt"), json_member(r, "text"), true)) {
+                fail_msg("%s: '%s' (%s)", json_member(c, "name")->valuestring, a->out, a->err);
+            }
+            cJSON_Delete(got);
+            n_run++;
+        }
+        free(input);
+        cJSON_Delete(context);
+    }
+    cJSON_Delete(cases);
+    assert_true(n_run >= 36);
+}
+
+static void messages_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    assert_fails(2, "tokenize --messages /nonexistent/m", "", "/nonexistent/m");
+    assert_fails(2, "tokenize --messages -", "7", "neither a list");
+    assert_fails(2, "tokenize --messages -", "{\"messages\": 7}", "neither a list");
+    assert_fails(2, "tokenize --messages -", "[{\"role\": \"user\",}]", "line 1");
+}
+
 static void help_goes_to_standard_output(void **state)
 {
     (void)state;
@@ -195,6 +273,9 @@ int main(void)
         cmocka_unit_test(ids_give_the_text_and_nothing_else),
         cmocka_unit_test(wrong_use_is_said_in_one_line),
         cmocka_unit_test(a_folder_without_a_tokenizer_is_a_failure),
+        cmocka_unit_test(messages_go_through_the_checkpoints_template),
+        cmocka_unit_test(recorded_conversations_give_the_reference_prompt),
+        cmocka_unit_test(messages_that_are_none_are_refused),
         cmocka_unit_test(help_goes_to_standard_output),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
