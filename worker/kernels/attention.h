@@ -37,6 +37,15 @@ typedef struct attend_state {
 typedef void attend_block_fn(float *out, attend_state *state, const float *q, const float *k,
                              const float *v, int32_t n_valid, int32_t head_dim, float scale);
 
+/* The same for n_heads queries that see the same positions of one KV head (those of its group in
+ * one row), with the same bits: q and out [n_heads][head_dim], states[n_heads]. Each key and value
+ * is loaded once for several queries, so this is the one to call where there are several. n_heads
+ * may be 0. */
+typedef void attend_heads_fn(float *out, attend_state *states, const float *q, int32_t n_heads,
+                             const float *k, const float *v, int32_t n_valid, int32_t head_dim,
+                             float scale);
+
 attend_block_fn attend_block_ref, attend_block_avx2, attend_block_avx512;
+attend_heads_fn attend_heads_ref, attend_heads_avx2, attend_heads_avx512;
 
 #endif

@@ -1,117 +1,152 @@
 /*
- * attention_avx2.c - one block into a running softmax with 256-bit registers (AVX2, FMA).
+ * attention_avx2.c - blocks into running softmaxes with 256-bit registers (AVX2, FMA).
  *
- * The block's 64 scores are eight registers, summed side by side while the keys stream past; values
- * are added to 64 entries of the head at a time. The few entries past a multiple of 8 are done one
- * by one.
+ * Up to six queries x 16 columns are 12 sums; one query alone takes 64 columns, so that eight sums
+ * hide the time of a multiply-add. The few columns past a multiple of 8 are done one by one.
  */
 #include "worker/kernels/attention.h"
 
+#include "worker/kernels/attention_drive.h"
 #include "worker/kernels/lanes.h"
 #include "worker/kernels/vector.h"
 #include "worker/kernels/vector_avx2.h"
 
 #include <math.h>
 
-enum { WIDE = 8 };
+enum { HALVES_MAX = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* score[p] = scale * (q . k_p) for n * 8 positions. */
-INLINE void scores(float *score, const float *q, const float *k, int32_t head_dim, float scale,
-                   int n)
+/* n_rows x n_halves * 8 columns. */
+INLINE void tile(float *y, size_t y_stride, const float *x, size_t x_stride, const float *w,
+                 size_t w_stride, int32_t n, bool restart, int n_rows, int n_halves)
 {
-    __m256 sum[WIDE];
+    __m256 sum[ATTEND_HEADS_MAX][HALVES_MAX];
+#pragma GCC unroll 6
+    for (int m = 0; m < n_rows; m++) {
 #pragma GCC unroll 8
-    for (int j = 0; j < n; j++) {
-        sum[j] = _mm256_setzero_ps();
-    }
-    for (int32_t d = 0; d < head_dim; d++) {
-        __m256 entry = _mm256_broadcast_ss(q + d);
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++) {
-            sum[j] = _mm256_fmadd_ps(entry, _mm256_loadu_ps(k + d * KV_BLOCK + j * LANES8), sum[j]);
+        for (int h = 0; h < n_halves; h++) {
+            const float *begin = y + (size_t)m * y_stride + h * LANES8;
+            sum[m][h] = restart ? _mm256_setzero_ps() : _mm256_loadu_ps(begin);
         }
     }
+    for (int32_t j = 0; j < n; j++, w += w_stride) {
+        __m256 row[HALVES_MAX];
 #pragma GCC unroll 8
-    for (int j = 0; j < n; j++) {
-        _mm256_storeu_ps(score + j * LANES8, _mm256_mul_ps(sum[j], _mm256_set1_ps(scale)));
+        for (int h = 0; h < n_halves; h++) {
+            row[h] = _mm256_loadu_ps(w + h * LANES8);
+        }
+#pragma GCC unroll 6
+        for (int m = 0; m < n_rows; m++) {
+            __m256 entry = _mm256_broadcast_ss(x + (size_t)m * x_stride + j);
+#pragma GCC unroll 8
+            for (int h = 0; h < n_halves; h++) {
+                sum[m][h] = _mm256_fmadd_ps(entry, row[h], sum[m][h]);
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int m = 0; m < n_rows; m++) {
+#pragma GCC unroll 8
+        for (int h = 0; h < n_halves; h++) {
+            _mm256_storeu_ps(y + (size_t)m * y_stride + h * LANES8, sum[m][h]);
+        }
     }
 }
 
-/* out[d] = out[d] * shrink + sum of weight[p] v[p][d] over n * 8 entries. */
-INLINE void add_values(float *out, float shrink, const float *weight, const float *v,
-                       int32_t n_valid, int32_t head_dim, int n)
+static void last_columns(float *y, size_t y_stride, const float *x, size_t x_stride, int32_t n_rows,
+                         const float *w, size_t w_stride, int32_t n, int32_t n_columns,
+                         bool restart)
 {
-    __m256 sum[WIDE];
-#pragma GCC unroll 8
-    for (int j = 0; j < n; j++) {
-        sum[j] = _mm256_mul_ps(_mm256_loadu_ps(out + j * LANES8), _mm256_set1_ps(shrink));
-    }
-    for (int32_t p = 0; p < n_valid; p++) {
-        __m256 w = _mm256_broadcast_ss(weight + p);
-#pragma GCC unroll 8
-        for (int j = 0; j < n; j++) {
-            sum[j] = _mm256_fmadd_ps(w, _mm256_loadu_ps(v + p * head_dim + j * LANES8), sum[j]);
+    for (int32_t m = 0; m < n_rows; m++) {
+        for (int32_t c = 0; c < n_columns; c++) {
+            float *sum = y + (size_t)m * y_stride + c;
+            *sum = restart ? 0.0f : *sum;
+            for (int32_t j = 0; j < n; j++) {
+                *sum = fmaf(x[(size_t)m * x_stride + (size_t)j],
+                            w[(size_t)j * w_stride + (size_t)c], *sum);
+            }
         }
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < n; j++) {
-        _mm256_storeu_ps(out + j * LANES8, sum[j]);
     }
 }
 
-static void block_scores(float score[KV_BLOCK], const float *q, const float *k, int32_t n_valid,
-                         int32_t head_dim, float scale)
+INLINE void columns(float *y, size_t y_stride, const float *x, size_t x_stride, const float *w,
+                    size_t w_stride, int32_t n, int32_t n_columns, bool restart, int n_rows)
 {
-    if (n_valid > KV_BLOCK / 2) {
-        scores(score, q, k, head_dim, scale, WIDE);
-        return;
+    const int wide = n_rows == 1 ? HALVES_MAX : 2;
+    int32_t c = 0;
+    for (; c + wide * LANES8 <= n_columns; c += wide * LANES8) {
+        tile(y + c, y_stride, x, x_stride, w + c, w_stride, n, restart, n_rows, wide);
     }
-    for (int32_t p = 0; p < n_valid; p += LANES) {
-        scores(score + p, q, k + p, head_dim, scale, 2);
+    for (; c + LANES8 <= n_columns; c += LANES8) {
+        tile(y + c, y_stride, x, x_stride, w + c, w_stride, n, restart, n_rows, 1);
+    }
+    last_columns(y + c, y_stride, x, x_stride, n_rows, w + c, w_stride, n, n_columns - c, restart);
+}
+
+static void product(float *y, size_t y_stride, const float *x, size_t x_stride, int32_t n_rows,
+                    const float *w, size_t w_stride, int32_t n, int32_t n_columns, bool restart)
+{
+    switch (n_rows) {
+    case 1:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 1);
+        break;
+    case 2:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 2);
+        break;
+    case 3:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 3);
+        break;
+    case 4:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 4);
+        break;
+    case 5:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 5);
+        break;
+    default:
+        columns(y, y_stride, x, x_stride, w, w_stride, n, n_columns, restart, 6);
     }
 }
 
 /* score[p] becomes exp(score[p] - max) for the first n_valid; returns their sum. */
-static float weigh(float score[KV_BLOCK], int32_t n_valid, float max)
+static float exponentials(float *score, int32_t n_valid, float max)
 {
-    float lanes[LANES] = {0};
     for (int32_t p = 0; p < n_valid; p += LANES8) {
         __m256 w = exp_avx2(_mm256_sub_ps(_mm256_loadu_ps(score + p), _mm256_set1_ps(max)));
         _mm256_storeu_ps(score + p, w);
     }
+    float lanes[LANES] = {0};
     for (int32_t p = 0; p < n_valid; p++) {
         lanes[p % LANES] += score[p];
     }
     return lanes_total(lanes);
 }
 
+static void weigh(float *score, attend_state *state, float *out, int32_t n_valid, int32_t head_dim,
+                  float scale)
+{
+    float max = state->max;
+    for (int32_t p = 0; p < n_valid; p++) {
+        score[p] = score[p] * scale;
+        max = score[p] > max ? score[p] : max;
+    }
+    float shrink = exp_f32(state->max - max);
+    for (int32_t d = 0; d < head_dim; d++) {
+        out[d] = out[d] * shrink;
+    }
+    state->sum = fmaf(state->sum, shrink, exponentials(score, n_valid, max));
+    state->max = max;
+}
+
+void attend_heads_avx2(float *out, attend_state *states, const float *q, int32_t n_heads,
+                       const float *k, const float *v, int32_t n_valid, int32_t head_dim,
+                       float scale)
+{
+    drive_attention(product, weigh, out, states, q, n_heads, k, v, n_valid, head_dim, scale);
+}
+
 void attend_block_avx2(float *out, attend_state *state, const float *q, const float *k,
                        const float *v, int32_t n_valid, int32_t head_dim, float scale)
 {
-    float weight[KV_BLOCK];
-    block_scores(weight, q, k, n_valid, head_dim, scale);
-    float max = state->max;
-    for (int32_t p = 0; p < n_valid; p++) {
-        max = weight[p] > max ? weight[p] : max;
-    }
-    float shrink = exp_f32(state->max - max);
-    state->sum = fmaf(state->sum, shrink, weigh(weight, n_valid, max));
-    state->max = max;
-
-    int32_t d = 0;
-    for (; d + WIDE * LANES8 <= head_dim; d += WIDE * LANES8) {
-        add_values(out + d, shrink, weight, v + d, n_valid, head_dim, WIDE);
-    }
-    for (; d + LANES8 <= head_dim; d += LANES8) {
-        add_values(out + d, shrink, weight, v + d, n_valid, head_dim, 1);
-    }
-    for (; d < head_dim; d++) {
-        float sum = out[d] * shrink;
-        for (int32_t p = 0; p < n_valid; p++) {
-            sum = fmaf(weight[p], v[p * head_dim + d], sum);
-        }
-        out[d] = sum;
-    }
+    attend_heads_avx2(out, state, q, 1, k, v, n_valid, head_dim, scale);
 }

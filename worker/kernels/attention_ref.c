@@ -48,3 +48,13 @@ void attend_block_ref(float *out, attend_state *state, const float *q, const flo
         out[d] = sum;
     }
 }
+
+void attend_heads_ref(float *out, attend_state *states, const float *q, int32_t n_heads,
+                      const float *k, const float *v, int32_t n_valid, int32_t head_dim,
+                      float scale)
+{
+    for (int32_t h = 0; h < n_heads; h++) {
+        attend_block_ref(out + h * head_dim, &states[h], q + h * head_dim, k, v, n_valid, head_dim,
+                         scale);
+    }
+}

@@ -13,6 +13,7 @@
         .silu_mul = silu_mul_##suffix, .softmax = softmax_##suffix, .axpy = axpy_##suffix,         \
         .add = add_##suffix, .rope_rotate = rope_rotate_##suffix,                                  \
         .bf16_widen = bf16_widen_##suffix, .attend_block = attend_block_##suffix,                  \
+        .attend_heads = attend_heads_##suffix,                                                     \
     }
 
 /* From the definitions upwards; a rung that the CPU has implies those below it. */

@@ -25,6 +25,7 @@ typedef struct kernel_table {
     rope_rotate_fn *rope_rotate;
     bf16_widen_fn *bf16_widen;
     attend_block_fn *attend_block;
+    attend_heads_fn *attend_heads;
 } kernel_table;
 
 /* Once, at start, before other threads compute. FLO_USAGE on a FLOTILLA_ISA that is unknown or that

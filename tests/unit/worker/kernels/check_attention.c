@@ -178,33 +178,83 @@ static void one_position_returns_its_value(void **state)
     }
 }
 
+/* All blocks of h in order for n_heads queries at once, and for each query alone. */
+static void hold_heads_to_single_ones(const kernel_table *t, const head_case *h, int32_t n_heads,
+                                      uint64_t *seed)
+{
+    int32_t dim = h->head_dim;
+    int32_t block = dim * KV_BLOCK;
+    float *q = case_uniforms(n_heads * dim, seed);
+    float *together = case_floats(n_heads * dim);
+    float *alone = case_floats(n_heads * dim);
+    attend_state states[20];
+    memset(together, 0, (size_t)(n_heads * dim) * sizeof *together);
+    for (int32_t i = 0; i < n_heads; i++) {
+        states[i] = (attend_state){.max = -INFINITY, .sum = 0.0f};
+        head_case one = *h;
+        one.q = q + i * dim;
+        attend_all(attend_block_ref, &one, alone + i * dim, 0.4f);
+    }
+    for (int32_t b = 0; b < h->n_blocks; b++) {
+        int32_t left = h->n_positions - b * KV_BLOCK;
+        t->attend_heads(together, states, q, n_heads, h->k + b * block, h->v + b * block,
+                        left < KV_BLOCK ? left : KV_BLOCK, dim, 0.4f);
+    }
+    case_same_bits("heads together", t->isa, together, alone, n_heads * dim);
+    free(alone);
+    free(together);
+    free(q);
+}
+
+static void heads_together_give_the_bits_of_each_alone(void **state)
+{
+    (void)state;
+    uint64_t seed = 25;
+    static const int32_t dims[] = {6, 16, 34, 64, 128, 200};
+    static const int32_t positions[] = {1, 15, 16, 33, 64, 150};
+    for (int32_t v = 0; v < CASE_ISAS; v++) {
+        const kernel_table *t = kernels_variant(case_isas[v]);
+        for (int32_t n_heads = 0; t != NULL && n_heads <= 16; n_heads++) {
+            for (int32_t i = 0; i < 6; i++) {
+                head_case h = head_new(dims[(i + n_heads) % 6], positions[i], 1.0f, &seed);
+                hold_heads_to_single_ones(t, &h, n_heads, &seed);
+                head_free(&h);
+            }
+        }
+    }
+}
+
 static void rates(void **state)
 {
     (void)state;
     if (getenv("FLOTILLA_BENCH") == NULL) {
         skip();
     }
+    enum { HEADS = 8, DIM = 128, POSITIONS = 1024, BLOCK = DIM * KV_BLOCK };
     uint64_t seed = 24;
-    head_case h =
-        head_new(128, 1024, 1.0f, &seed); /* 1 MiB of keys and values: second-level cache */
-    float out[128];
-    for (int32_t v = 0; v < CASE_ISAS; v++) {
-        const kernel_table *t = kernels_variant(case_isas[v]);
-        if (t == NULL) {
-            continue;
-        }
+    head_case h = head_new(DIM, POSITIONS, 1.0f, &seed); /* 1 MiB: second-level cache */
+    float *q = case_uniforms(HEADS * DIM, &seed);
+    float *out = case_uniforms(HEADS * DIM, &seed);
+    static const int32_t n_heads[] = {1, HEADS};
+    for (int32_t i = 0; i < 2 * CASE_ISAS; i++) {
+        const kernel_table *t = kernels_variant(case_isas[i / 2]);
+        int32_t n = n_heads[i % 2];
         double best = 1e9;
-        for (int32_t i = 0; i < 20; i++) {
+        for (int32_t again = 0; t != NULL && again < 50; again++) {
             double began = case_now_s();
-            for (int32_t j = 0; j < 10; j++) {
-                attend_all(t->attend_block, &h, out, 0.1f);
+            attend_state states[HEADS] = {{0}};
+            for (int32_t b = 0; b < h.n_blocks; b++) {
+                t->attend_heads(out, states, q, n, h.k + b * BLOCK, h.v + b * BLOCK, KV_BLOCK, DIM,
+                                0.1f);
             }
-            double took = (case_now_s() - began) / 10;
+            double took = case_now_s() - began;
             best = took < best ? took : best;
         }
-        print_message("  %-6s attention over 1,024 positions of 128: %.1f GFLOP/s\n", t->isa,
-                      4e-9 * 1024 * 128 / best);
+        print_message("  %-6s %d heads over 1,024 positions of 128: %.1f GFLOP/s\n",
+                      case_isas[i / 2], n, 4e-9 * POSITIONS * DIM * n / best);
     }
+    free(out);
+    free(q);
     head_free(&h);
 }
 
@@ -214,6 +264,7 @@ int main(void)
         cmocka_unit_test(every_variant_gives_the_bits_of_the_definition),
         cmocka_unit_test(blocks_in_order_give_the_attention_of_all_positions),
         cmocka_unit_test(one_position_returns_its_value),
+        cmocka_unit_test(heads_together_give_the_bits_of_each_alone),
         cmocka_unit_test(rates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,7 +24,7 @@ static void every_rung_is_complete(void **state)
         assert_string_equal(t->isa, case_isas[i]);
         assert_true(t->matmul_bf16 && t->rms_norm && t->silu_mul && t->softmax && t->axpy &&
                     t->add);
-        assert_true(t->rope_rotate && t->bf16_widen && t->attend_block);
+        assert_true(t->rope_rotate && t->bf16_widen && t->attend_block && t->attend_heads);
     }
 }
 
