@@ -1,0 +1,44 @@
+/*
+ * verify_answer.h - one greedy answer whose prompt pass is kept in memory, and several of them at
+ * once.
+ *
+ * Holds every dumped tensor whole: n_prompt rows of hidden states for each layer and of the
+ * vocabulary for logits, a few MB for the recorded cases.
+ */
+#ifndef FLOTILLA_COORDINATOR_VERIFY_ANSWER_H
+#define FLOTILLA_COORDINATOR_VERIFY_ANSWER_H
+
+#include "coordinator/job.h"
+#include "coordinator/verify_compare.h"
+
+typedef struct kept_tensor {
+    char name[48];
+    int32_t columns;
+    bool is_ids; /* i32, else f32 */
+    void *data;  /* [n_rows][columns]; rows that have not come are NaN, or -1 */
+} kept_tensor;
+
+typedef struct answer_run { /* one answer */
+    generation generation;
+    dump_sink sink;
+    bool last_logits; /* of the logits, only the prompt's last row is kept */
+    kept_tensor *kept;
+    size_t n_kept;
+    bool done;
+} answer_run;
+
+/* prompt [n_prompt] is borrowed until answer_run_free. max_new tokens are made greedily, with the
+ * n_top best alternatives of each; generation stops at the job's stop ids if `stops`. */
+void answer_run_init(answer_run *a, const job *j, const int32_t *prompt, int32_t n_prompt,
+                     int32_t max_new, int32_t n_top, bool stops);
+void answer_run_free(answer_run *a);
+
+/* Submits all, and serves the job until the last is done. A refused or failed generation is in its
+ * state (FINISH_FAILED, code, err). FLO_FAIL: the job cannot go on. */
+flo_code answer_run_all(job *j, answer_run *const *runs, size_t n, flo_err *err);
+
+/* A dumped tensor by its name; NULL: none. */
+const kept_tensor *answer_run_find(const answer_run *a, const char *name);
+int32_t kept_rows(const answer_run *a, const kept_tensor *t);
+
+#endif

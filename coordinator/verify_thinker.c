@@ -1,0 +1,533 @@
+/*
+ * verify_thinker.c - prompts computed by this job's workers, held against the reference layer by
+ * layer.
+ *
+ * A case takes one greedy answer, whose prompt pass gives hidden states, routers and logits, and
+ * whose tokens give greedy_*. The logits of the last step come from a second prompt pass over
+ * prompt and answer: what is decoded token by token and what is computed at once must be the same.
+ * Cases named batch-* are computed once more all together, and must come out with the same bits.
+ */
+#include "coordinator/verify_sections.h"
+
+#include "common/json.h"
+#include "coordinator/verify_answer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TOP_DEFAULT = 8, BATCH_MAX = 64 };
+
+#define BATCH_PREFIX "batch-"
+
+typedef struct thinker_case {
+    verify_case files; /* of a kept case only its name is good */
+    int32_t *ids;      /* [n_ids] the prompt */
+    int32_t n_ids;
+    int32_t *greedy; /* [n_greedy] the reference's answer */
+    int32_t n_greedy, n_top;
+    answer_run run;
+} thinker_case;
+
+typedef struct thinker_section {
+    verify *v;
+    thinker_case *batch[BATCH_MAX]; /* computed one by one already */
+    size_t n_batch;
+} thinker_section;
+
+static void free_case(thinker_case *c)
+{
+    free(c->ids);
+    free(c->greedy);
+    answer_run_free(&c->run);
+    free(c);
+}
+
+/* --- is it this model? -------------------------------------------------------------------------
+ */
+
+static int64_t columns_of(const verify_case *c, const char *tensor)
+{
+    const checkpoint_tensor *t = checkpoint_find(c->file, tensor);
+    return t != NULL && t->n_dims > 0 ? t->shape[t->n_dims - 1] : -1;
+}
+
+static bool ids_fit(const int32_t *ids, int32_t n, int32_t vocab_size)
+{
+    for (int32_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= vocab_size) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* True, and a sentence, where the case was made with a model of another shape: comparing would say
+ * the same about every tensor. */
+static bool other_model(const thinker_case *t, const text_config *m, flo_err *err)
+{
+    char past_last[32];
+    const verify_case *c = &t->files;
+    int64_t vocab = columns_of(c, "logits"), hidden = columns_of(c, "hidden.0");
+    snprintf(past_last, sizeof past_last, "hidden.%d", m->n_layers + 1);
+    const char *what = NULL;
+    if (!ids_fit(t->ids, t->n_ids, m->vocab_size) ||
+        !ids_fit(t->greedy, t->n_greedy, m->vocab_size)) {
+        what = "has ids outside the vocabulary";
+    } else if (vocab >= 0 && vocab != m->vocab_size) {
+        what = "has logits of another vocabulary than that";
+    } else if (hidden >= 0 && hidden != m->hidden_size) {
+        what = "has hidden states of another width than that";
+    } else if (verify_case_has(c, past_last)) {
+        what = "has more layers than those";
+    }
+    if (what != NULL) {
+        flo_fail(err, FLO_DIFFERS,
+                 "%s %s of this job's model (%d tokens, width %d, %d layers); the reference data "
+                 "are of another checkpoint, name that with --model",
+                 c->name, what, m->vocab_size, m->hidden_size, m->n_layers);
+    }
+    return what != NULL;
+}
+
+/* --- computing ---------------------------------------------------------------------------------
+ */
+
+/* The end token ends an answer, unless the reference went on past it. */
+static bool reference_stops(const thinker_case *t, const job *j)
+{
+    for (int32_t i = 0; i + 1 < t->n_greedy; i++) {
+        for (int32_t k = 0; k < j->defaults.n_stop; k++) {
+            if (t->greedy[i] == j->defaults.stop_ids[k]) {
+                return false;
+            }
+        }
+        if (t->greedy[i] == j->model.tokens.im_end) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void prepare(thinker_case *t, answer_run *run, const job *j)
+{
+    int32_t max_new = t->n_greedy > 0 ? t->n_greedy : 1;
+    answer_run_init(run, j, t->ids, t->n_ids, max_new, t->n_top, reference_stops(t, j));
+}
+
+/* Computes one answer; what the job refuses or fails to make is a fault of the case. */
+static flo_code compute(job *j, answer_run *run, bool *fatal, flo_err *err)
+{
+    flo_code code = answer_run_all(j, &run, 1, err);
+    *fatal = code != FLO_OK;
+    if (code == FLO_OK && run->generation.finish == FINISH_FAILED) {
+        code = run->generation.code;
+        *err = run->generation.err;
+    }
+    return code;
+}
+
+/* --- comparing ---------------------------------------------------------------------------------
+ */
+
+typedef flo_code compare_one(verify *v, thinker_case *t, const char *name, bool *fatal,
+                             flo_err *err);
+
+static flo_code compare_ids(verify *v, thinker_case *t, const char *name, bool *fatal, flo_err *err)
+{
+    const cJSON *text = json_member(t->files.inputs, "text");
+    int32_t *ids;
+    size_t n, n_bytes;
+    (void)fatal;
+    if (text == NULL) {
+        return FLO_OK; /* the ids are the case's input */
+    }
+    if (!cJSON_IsString(text) || v->job->tokenizer == NULL) {
+        return flo_fail(err, FLO_FAIL,
+                        "the case's text cannot be made into ids: this job has no tokenizer, or "
+                        "the text is no string");
+    }
+    char *bytes = json_string_copy(text, &n_bytes);
+    if (bytes == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the case's text");
+    }
+    flo_code code = tokenizer_encode(v->job->tokenizer, bytes, n_bytes, false, &ids, &n, err);
+    free(bytes);
+    if (code != FLO_OK) {
+        return code;
+    }
+    tensor_view got = {.dtype = DTYPE_I32, .n_dims = 1, .shape = {(int64_t)n}, .data = ids};
+    code = verify_case_compare(&v->report, &t->files, name, &got, err);
+    free(ids);
+    return code;
+}
+
+/* Text counts up on all three axes, and an answer goes on where its prompt ended. */
+static flo_code compare_positions(verify *v, thinker_case *t, const char *name, bool *fatal,
+                                  flo_err *err)
+{
+    int32_t n = t->n_ids;
+    float *positions = malloc((size_t)n * 3 * sizeof *positions + 1);
+    (void)fatal;
+    if (positions == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for positions");
+    }
+    for (int32_t i = 0; i < 3 * n; i++) {
+        positions[i] = (float)(i % n);
+    }
+    float delta = positions[n - 1] + 1.0f - (float)n;
+    tensor_view all = {.dtype = DTYPE_F32, .n_dims = 2, .shape = {3, n}, .data = positions};
+    tensor_view one = {.dtype = DTYPE_F32, .n_dims = 1, .shape = {1}, .data = &delta};
+    flo_code code = verify_case_compare(&v->report, &t->files, name,
+                                        strcmp(name, "rope_delta") == 0 ? &one : &all, err);
+    free(positions);
+    return code;
+}
+
+static flo_code compare_greedy_ids(verify *v, thinker_case *t, const char *name, bool *fatal,
+                                   flo_err *err)
+{
+    const generation *g = &t->run.generation;
+    tensor_view got = {.dtype = DTYPE_I32, .n_dims = 1, .shape = {g->n_ids}, .data = g->ids};
+    (void)fatal;
+    return verify_case_compare(&v->report, &t->files, name, &got, err);
+}
+
+/* greedy_top_ids or greedy_top_logprobs, [tokens][n_top]. */
+static flo_code compare_tops(verify *v, thinker_case *t, const char *name, bool *fatal,
+                             flo_err *err)
+{
+    const generation *g = &t->run.generation;
+    bool ids = strcmp(name, "greedy_top_ids") == 0;
+    size_t k = (size_t)t->n_top, n = (size_t)g->n_ids * k;
+    int32_t *top_ids = malloc(n * sizeof *top_ids + 1);
+    float *top = malloc(n * sizeof *top + 1);
+    (void)fatal;
+    if (top_ids == NULL || top == NULL) {
+        free(top_ids);
+        free(top);
+        return flo_fail(err, FLO_FAIL, "out of memory for log-probabilities");
+    }
+    for (size_t i = 0; i < (size_t)g->n_ids; i++) {
+        memcpy(top_ids + i * k, g->tokens[i].top_ids, k * sizeof *top_ids);
+        memcpy(top + i * k, g->tokens[i].top_logprobs, k * sizeof *top);
+    }
+    tensor_view got = {.dtype = ids ? DTYPE_I32 : DTYPE_F32,
+                       .n_dims = 2,
+                       .shape = {g->n_ids, t->n_top},
+                       .data = ids ? (const void *)top_ids : top};
+    flo_code code = verify_case_compare(&v->report, &t->files, name, &got, err);
+    free(top_ids);
+    free(top);
+    return code;
+}
+
+static tensor_view view_of(const answer_run *run, const kept_tensor *kept)
+{
+    return (tensor_view){.dtype = kept->is_ids ? DTYPE_I32 : DTYPE_F32,
+                         .n_dims = 2,
+                         .shape = {kept_rows(run, kept), kept->columns},
+                         .data = kept->data};
+}
+
+/* The logits before the answer's last token, from prompt and answer as one prompt. */
+static flo_code compare_last_logits(verify *v, thinker_case *t, const char *name, bool *fatal,
+                                    flo_err *err)
+{
+    answer_run run;
+    if (t->n_greedy < 1) {
+        return flo_fail(err, FLO_FAIL, "the case has %s, but no greedy_ids", name);
+    }
+    int32_t n = t->n_ids + t->n_greedy - 1;
+    int32_t *prompt = malloc((size_t)n * sizeof *prompt + 1);
+    if (prompt == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for a prompt");
+    }
+    memcpy(prompt, t->ids, (size_t)t->n_ids * sizeof *prompt);
+    memcpy(prompt + t->n_ids, t->greedy, (size_t)(t->n_greedy - 1) * sizeof *prompt);
+    answer_run_init(&run, v->job, prompt, n, 1, -1, false);
+    run.last_logits = true;
+    flo_code code = compute(v->job, &run, fatal, err);
+    const kept_tensor *kept = answer_run_find(&run, "logits");
+    if (code == FLO_OK && kept == NULL) {
+        code = flo_fail(err, FLO_FAIL, "the workers sent no logits");
+    }
+    if (code == FLO_OK) {
+        tensor_view row = view_of(&run, kept);
+        row.n_dims = 1;
+        row.shape[0] = kept->columns;
+        code = verify_case_compare(&v->report, &t->files, name, &row, err);
+    }
+    answer_run_free(&run);
+    free(prompt);
+    return code;
+}
+
+/* Rows of the logits at the positions that the case kept. */
+static flo_code compare_logit_rows(verify *v, thinker_case *t, const tensor_view *all, flo_err *err)
+{
+    int32_t *at, n;
+    flo_code code = verify_case_ids(&at, &n, &t->files, "logits_at", err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    size_t columns = (size_t)all->shape[1];
+    float *rows = malloc((size_t)n * columns * sizeof *rows + 1);
+    if (rows == NULL) {
+        code = flo_fail(err, FLO_FAIL, "out of memory for rows of logits");
+    }
+    for (int32_t i = 0; code == FLO_OK && i < n; i++) {
+        if (at[i] < 0 || at[i] >= t->n_ids) {
+            code = flo_fail(err, FLO_FAIL, "logits_at[%d] is %d, the prompt has %d tokens", i,
+                            at[i], t->n_ids);
+            break;
+        }
+        memcpy(rows + (size_t)i * columns, (const float *)all->data + (size_t)at[i] * columns,
+               columns * sizeof *rows);
+    }
+    if (code == FLO_OK) {
+        tensor_view got = *all;
+        got.shape[0] = n;
+        got.data = rows;
+        code = verify_case_compare(&v->report, &t->files, "logits", &got, err);
+    }
+    free(rows);
+    free(at);
+    return code;
+}
+
+/* A tensor of the prompt pass. */
+static flo_code compare_dumped(verify *v, thinker_case *t, const char *name, bool *fatal,
+                               flo_err *err)
+{
+    const kept_tensor *kept = answer_run_find(&t->run, name);
+    (void)fatal;
+    if (kept == NULL) {
+        return flo_fail(err, FLO_FAIL, "this job's prompt pass made no %s", name);
+    }
+    tensor_view got = view_of(&t->run, kept);
+    if (strcmp(name, "logits") == 0 && verify_case_has(&t->files, "logits_at")) {
+        return compare_logit_rows(v, t, &got, err);
+    }
+    return verify_case_compare(&v->report, &t->files, name, &got, err);
+}
+
+static flo_code skip_input(verify *v, thinker_case *t, const char *name, bool *fatal, flo_err *err)
+{
+    (void)v;
+    (void)t;
+    (void)name;
+    (void)fatal;
+    (void)err;
+    return FLO_OK;
+}
+
+static compare_one *comparison_for(const char *name)
+{
+    static const struct {
+        const char *name;
+        compare_one *compare;
+    } named[] = {{"input_ids", compare_ids},
+                 {"logits_at", skip_input},
+                 {"position_ids", compare_positions},
+                 {"rope_delta", compare_positions},
+                 {"logits", compare_dumped},
+                 {"greedy_ids", compare_greedy_ids},
+                 {"greedy_top_ids", compare_tops},
+                 {"greedy_top_logprobs", compare_tops},
+                 {"greedy_last_logits", compare_last_logits}};
+    static const char *const dumped[] = {"hidden.", "router_logits.", "router_ids.",
+                                         "router_weights."};
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        if (strcmp(name, named[i].name) == 0) {
+            return named[i].compare;
+        }
+    }
+    for (size_t i = 0; i < sizeof dumped / sizeof dumped[0]; i++) {
+        if (strncmp(name, dumped[i], strlen(dumped[i])) == 0) {
+            return compare_dumped;
+        }
+    }
+    return NULL;
+}
+
+static flo_code compare_all(verify *v, thinker_case *t, bool *fatal, flo_err *err)
+{
+    const cJSON *spec;
+    cJSON_ArrayForEach(spec, t->files.tensors)
+    {
+        compare_one *compare = comparison_for(spec->string);
+        if (compare == NULL) {
+            report_alone(&v->report, spec->string, 1);
+            continue;
+        }
+        flo_code code = compare(v, t, spec->string, fatal, err);
+        if (code != FLO_OK && *fatal) {
+            return code;
+        }
+        if (code != FLO_OK) {
+            report_fault(&v->report, t->files.name, err->text);
+        }
+    }
+    return FLO_OK;
+}
+
+/* --- a case ------------------------------------------------------------------------------------
+ */
+
+static flo_code read_inputs(thinker_case *t, flo_err *err)
+{
+    const verify_case *c = &t->files;
+    flo_code code = verify_case_ids(&t->ids, &t->n_ids, c, "input_ids", err);
+    if (code == FLO_OK && verify_case_has(c, "greedy_ids")) {
+        code = verify_case_ids(&t->greedy, &t->n_greedy, c, "greedy_ids", err);
+    }
+    if (code == FLO_OK && t->n_ids < 1) {
+        code = flo_fail(err, FLO_FAIL, "the case has an empty prompt");
+    }
+    if (code != FLO_OK) {
+        return code;
+    }
+    int64_t k = columns_of(c, "greedy_top_logprobs");
+    t->n_top = TOP_DEFAULT;
+    if (k > LOGPROBS_MAX) {
+        return flo_fail(err, FLO_FAIL,
+                        "the case has %lld log-probabilities a token, at most %d "
+                        "can be asked for",
+                        (long long)k, LOGPROBS_MAX);
+    }
+    if (k > 0) {
+        t->n_top = (int32_t)k;
+    }
+    return FLO_OK;
+}
+
+static bool keep_for_batch(thinker_section *s, thinker_case *t)
+{
+    bool kept =
+        s->n_batch < BATCH_MAX && strncmp(t->files.name, BATCH_PREFIX, strlen(BATCH_PREFIX)) == 0;
+    if (kept) {
+        s->batch[s->n_batch++] = t;
+    }
+    return kept;
+}
+
+static flo_code run_case(void *arg, verify_case *c, bool *fatal, flo_err *err)
+{
+    thinker_section *s = arg;
+    verify *v = s->v;
+    thinker_case *t = calloc(1, sizeof *t);
+    if (t == NULL) {
+        *fatal = true;
+        return flo_fail(err, FLO_FAIL, "out of memory for a case");
+    }
+    t->files = *c; /* its files stay open for this call alone */
+    flo_code code = read_inputs(t, err);
+    if (code == FLO_OK && other_model(t, &v->job->model.text, err)) {
+        report_not_run(&v->report, err->text);
+        free_case(t);
+        return FLO_OK;
+    }
+    if (code == FLO_OK) {
+        prepare(t, &t->run, v->job);
+        code = compute(v->job, &t->run, fatal, err);
+    }
+    if (code == FLO_OK) {
+        code = compare_all(v, t, fatal, err);
+    }
+    if (code != FLO_OK || !keep_for_batch(s, t)) {
+        free_case(t);
+    }
+    return code;
+}
+
+/* --- all at once -------------------------------------------------------------------------------
+ */
+
+static bool same_tokens(const generation *a, const generation *b)
+{
+    size_t n = (size_t)a->n_ids;
+    bool same = a->n_ids == b->n_ids && memcmp(a->ids, b->ids, n * sizeof *a->ids) == 0;
+    for (size_t i = 0; same && i < n; i++) {
+        same = memcmp(&a->tokens[i], &b->tokens[i], sizeof a->tokens[i]) == 0;
+    }
+    return same;
+}
+
+/* Counts what the two runs have in common bit by bit; *first names what they have not. */
+static int64_t count_differences(const answer_run *alone, const answer_run *batch, int64_t *n,
+                                 char first[256])
+{
+    int64_t n_differ = 0;
+    first[0] = '\0';
+    *n = 1;
+    if (!same_tokens(&alone->generation, &batch->generation)) {
+        n_differ++;
+        snprintf(first, 256, "the answer's tokens and log-probabilities");
+    }
+    for (size_t i = 0; i < alone->n_kept; i++) {
+        const kept_tensor *a = &alone->kept[i], *b = answer_run_find(batch, a->name);
+        size_t n_bytes = (size_t)kept_rows(alone, a) * (size_t)a->columns * sizeof(float);
+        ++*n;
+        if (b == NULL || b->columns != a->columns || memcmp(a->data, b->data, n_bytes) != 0) {
+            n_differ += 1;
+            snprintf(first, 256, "%s (and perhaps more) differs from the case by itself", a->name);
+        }
+    }
+    return n_differ;
+}
+
+static void report_batch(verify_report *r, const thinker_case *t, const answer_run *together)
+{
+    char first[256];
+    int64_t n;
+    if (together->generation.finish == FINISH_FAILED) {
+        report_fault(r, t->files.name, together->generation.err.text);
+        return;
+    }
+    int64_t n_differ = count_differences(&t->run, together, &n, first);
+    report_texts(r, t->files.name, "same bits in a batch", n, n_differ, first);
+}
+
+static flo_code run_batch(thinker_section *s, flo_err *err)
+{
+    answer_run *runs = calloc(s->n_batch, sizeof *runs);
+    answer_run *list[BATCH_MAX];
+    if (runs == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for a batch");
+    }
+    for (size_t i = 0; i < s->n_batch; i++) {
+        list[i] = &runs[i];
+        prepare(s->batch[i], &runs[i], s->v->job);
+    }
+    flo_code code = answer_run_all(s->v->job, list, s->n_batch, err);
+    report_line(&s->v->report, "  %zu cases as one batch against each by itself", s->n_batch);
+    report_text_columns(&s->v->report);
+    for (size_t i = 0; i < s->n_batch; i++) {
+        if (code == FLO_OK) {
+            report_batch(&s->v->report, s->batch[i], &runs[i]);
+        }
+        answer_run_free(&runs[i]);
+    }
+    free(runs);
+    return code;
+}
+
+flo_code verify_thinker(verify *v, flo_err *err)
+{
+    char folder[VERIFY_PATH_MAX];
+    thinker_section s = {.v = v};
+    flo_code code = verify_path(folder, v->golden, "thinker", err);
+    if (code == FLO_OK) {
+        report_tensor_columns(&v->report);
+        code = verify_cases(&v->report, folder, run_case, &s, err);
+    }
+    if (code == FLO_OK && s.n_batch > 1) {
+        code = run_batch(&s, err);
+    }
+    for (size_t i = 0; i < s.n_batch; i++) {
+        free_case(s.batch[i]);
+    }
+    return code;
+}
