@@ -509,7 +509,7 @@ static void check_vision_rope(const section *s)
     }
 }
 
-static void read_deepstack(const section *s, const text_config *t, vision_config *v)
+static void read_deepstack(const section *s, vision_config *v)
 {
     if (!is_present(s, "deepstack_visual_indexes")) {
         const int32_t of_reference[3] = {8, 16, 24};
@@ -528,10 +528,6 @@ static void read_deepstack(const section *s, const text_config *t, vision_config
         if (i > 0 && v->deepstack_layers[i] <= v->deepstack_layers[i - 1]) {
             refuse_field(s, "deepstack_visual_indexes", "in rising order");
         }
-    }
-    if (v->n_deepstack > t->n_layers) {
-        refuse(s->r, "%sdeepstack_visual_indexes names %d blocks, more than the %d text layers",
-               s->path, v->n_deepstack, t->n_layers);
     }
 }
 
@@ -569,7 +565,7 @@ static void read_vision(const section *s, const text_config *t, vision_config *v
     }
     check_output_width(s, "out_hidden_size", v->out_hidden_size, t);
     check_vision_rope(s);
-    read_deepstack(s, t, v);
+    read_deepstack(s, v);
 }
 
 /* ---- speech ---- */

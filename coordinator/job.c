@@ -83,13 +83,22 @@ static flo_code take_hello(job *j, const incoming *in, flo_err *err)
     return FLO_OK;
 }
 
-/* Where a worker sits: as the cluster description says, else by what it told of its host. */
+/* The hosts as the command line or a file describes them. In a job of somebody's own script there may
+ * be no description: then workers sit where they say they do. */
+static flo_code describe_cluster(job *j, cluster *c, flo_err *err)
+{
+    run_options o = j->options;
+    o.n_workers = j->n_workers;
+    return cluster_from_options(c, &o, 1, err);
+}
+
 static cluster_seat seat_of(job *j, const cluster *c, int32_t rank)
 {
+    cluster_seat seat = cluster_seat_of(c, rank);
     if (j->options.cluster != NULL || j->options.hosts != NULL) {
-        return cluster_seat_of(c, rank);
+        return seat;
     }
-    cluster_seat seat = {.numa = -1, .model = ""};
+    seat.place = seat.places = 0;
     for (int32_t other = 1; other <= j->n_workers; other++) {
         if (strcmp(node_of(j, other)->host, node_of(j, rank)->host) == 0) {
             seat.places++;
@@ -102,18 +111,12 @@ static cluster_seat seat_of(job *j, const cluster *c, int32_t rank)
 static void send_setup(job *j, const cluster *c, int32_t rank)
 {
     cluster_seat seat = seat_of(j, c, rank);
-    int64_t threads = seat.n_cores;
-    if (j->options.n_threads > 0) {
-        threads = j->options.n_threads;
-    } else if (c->n_threads > 0) {
-        threads = c->n_threads;
-    }
     Flo__Setup setup = FLO__SETUP__INIT;
-    setup.threads = (uint32_t)threads;
+    setup.threads = (uint32_t)(c->n_threads > 0 ? c->n_threads : seat.n_cores);
     setup.numa = seat.numa;
     setup.place = (uint32_t)seat.place;
     setup.places = (uint32_t)seat.places;
-    setup.memory_bytes = seat.memory_bytes > 0 ? seat.memory_bytes : j->options.memory_bytes;
+    setup.memory_bytes = seat.memory_bytes;
     setup.read_gb_per_s = seat.read_gb_per_s;
     setup.log_level = (int32_t)log_get_level();
     transport_send(j->transport, rank, LANE_MAIN, MSG_SETUP, &setup.base);
@@ -151,8 +154,7 @@ static flo_code make_plan(job *j, const cluster *c, flo_err *err)
     plan_request request = {.model = &j->model,
                             .n_workers = j->n_workers,
                             .workers = facts,
-                            .n_stages = j->options.n_stages > 0 ? (int32_t)j->options.n_stages
-                                                                : c->n_stages,
+                            .n_stages = c->n_stages,
                             .kv_tokens = j->options.kv_tokens,
                             .deterministic = j->options.deterministic};
     flo_code code = plan_make(&j->plan, &request, &misfit, err);
@@ -265,25 +267,6 @@ static flo_code open_text(job *j, flo_err *err)
 /* --- the whole ---------------------------------------------------------------------------------
  */
 
-static flo_code read_cluster(job *j, cluster *c, flo_err *err)
-{
-    flo_code code;
-    if (j->options.cluster != NULL) {
-        code = cluster_read(c, j->options.cluster, err);
-    } else if (j->options.hosts != NULL) {
-        code = cluster_from_hosts(c, j->options.hosts, err);
-    } else {
-        return cluster_this_machine(c, err);
-    }
-    if (code == FLO_OK) {
-        code = cluster_deal(c, j->n_workers, 1, err);
-        if (code != FLO_OK) {
-            cluster_free(c);
-        }
-    }
-    return code;
-}
-
 static flo_code meet_workers(job *j, const cluster *c, flo_err *err)
 {
     flo_code code = gather(j, MSG_HELLO, take_hello, err);
@@ -330,7 +313,12 @@ flo_code job_start(job *j, flo_err *err)
             "flotilla-coordinator ... : -np 2 flotilla-worker`",
             j->n_workers, PLAN_WORKERS_MAX);
     }
-    flo_code code = model_config_read(&j->model, j->model_folder, err);
+    flo_code code = j->options.load_format == LOAD_DUMMY
+                        ? model_config_read_shapes(&j->model, j->model_folder, err)
+                        : model_config_read(&j->model, j->model_folder, err);
+    if (code == FLO_OK && j->model.defaulted[0] != '\0') {
+        log_warn("config.json does not say %s; the reference's defaults hold", j->model.defaulted);
+    }
     if (code == FLO_OK) {
         code = check_checkpoint(j, err);
     }
@@ -339,7 +327,7 @@ flo_code job_start(job *j, flo_err *err)
     }
     cluster c;
     if (code == FLO_OK) {
-        code = read_cluster(j, &c, err);
+        code = describe_cluster(j, &c, err);
     }
     if (code == FLO_OK) {
         code = meet_workers(j, &c, err);

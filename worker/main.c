@@ -149,7 +149,10 @@ static void take_parts(worker *w, const Flo__Assignment *a)
     w->epoch = a->epoch;
     char *folder = strdup(a->model);
     bool dummy = a->dummy;
-    worker_require(w, model_config_read(&w->model, folder, &err), &err);
+    worker_require(w,
+                   dummy ? model_config_read_shapes(&w->model, folder, &err)
+                         : model_config_read(&w->model, folder, &err),
+                   &err);
     worker_require(w, plan_from_message(&w->plan, a, &w->model, &err), &err);
     if (w->plan.n_workers != transport_size(w->transport) - 1) {
         worker_fail(w,
