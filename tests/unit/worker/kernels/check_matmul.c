@@ -7,7 +7,7 @@
  * most u of the partial sum; to first order |error| <= n u sum |w x|. Twice that covers the higher
  * orders for n u < 1/2.
  *
- * FLOTILLA_BENCH=1 prints rates beside what the same threads read and multiply-add in the same run.
+ * FLOTILLA_BENCH=1 prints rates beside what the same threads read from memory in the same run.
  */
 #include "cases.h"
 
