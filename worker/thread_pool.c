@@ -3,7 +3,7 @@
  *
  * The caller raises `round`; threads that watch it run the task, and each writes the round into a
  * line of its own when done, so that no line is fought over on the way out: the caller reads them
- * all. Who waits first spins with pauses, then offers its core to others for as long again, then
+ * all. Who waits first spins with pauses, then offers its core to others between looks, then
  * sleeps on a futex; the one that makes it wait looks at a count of sleepers and only then pays for
  * a system call. Where there are more threads than cores spinning would keep the others from their
  * work, so waiting begins with the offer. Busy, a barrier costs the two transfers of a cache line;
@@ -30,8 +30,8 @@
 
 enum {
     LINE_BYTES = 128, /* two lines: neighbours are prefetched together */
-    SPIN_NS = 20000,  /* longer than the pauses between the tasks of a step */
-    YIELD_NS = 30000,
+    SPIN_NS = 4000,   /* most barriers are over by then */
+    YIELD_NS = 46000, /* longer than the pauses between the tasks of a step */
     OFFERS_WHEN_CROWDED = 8,
     PAUSES_PER_LOOK = 32, /* at the clock */
 };
