@@ -149,10 +149,7 @@ static void attend_heads(forward *f, int32_t r, int32_t kv_head, int32_t first_h
         int32_t n_valid = left < KV_BLOCK ? left : KV_BLOCK;
         const float *k = kv_cache_keys(f->s->cache, row->slot, f->layer_index, kv_head, block);
         const float *v = kv_cache_values(f->s->cache, row->slot, f->layer_index, kv_head, block);
-        for (int32_t h = 0; h < n_heads; h++) {
-            kernels()->attend_block(out + (size_t)h * (size_t)d, &states[h],
-                                    q + (size_t)h * (size_t)d, k, v, n_valid, d, scale);
-        }
+        kernels()->attend_heads(out, states, q, n_heads, k, v, n_valid, d, scale);
     }
     for (int32_t h = 0; h < n_heads; h++) {
         for (int32_t i = 0; i < d; i++) {
