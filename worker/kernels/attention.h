@@ -17,8 +17,6 @@
 
 #include <stdint.h>
 
-enum { HEAD_DIM_MAX = 512 };
-
 /* The running state of one (row, query head): everything so far is out / sum with weights e^(s -
  * max). */
 typedef struct attend_state {
@@ -32,7 +30,7 @@ typedef struct attend_state {
  *   q   [head_dim]  normalised and rotated
  *   out [head_dim]  running, not yet divided by sum; all zero at first
  * Positions past n_valid are not read as numbers (they may hold anything, NaN too). At least one
- * score of the first block must be above -inf. head_dim is at most 512. out and q do not overlap.
+ * score of the first block must be above -inf. head_dim is at most HEAD_DIM_MAX. out and q do not overlap.
  */
 typedef void attend_block_fn(float *out, attend_state *state, const float *q, const float *k,
                              const float *v, int32_t n_valid, int32_t head_dim, float scale);

@@ -8,11 +8,12 @@
 #ifndef FLOTILLA_WORKER_THINKER_ROPE_H
 #define FLOTILLA_WORKER_THINKER_ROPE_H
 
+#include "common/layout.h"
 #include "common/model_config.h"
 
 #include <stdint.h>
 
-enum { ROPE_HALF_MAX = 256 };
+enum { ROPE_HALF_MAX = HEAD_DIM_MAX / 2 };
 
 typedef struct rope {
     int32_t half; /* head_dim / 2 frequencies */

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROWS_INLINE_MAX = 2, HEADS_AT_ONCE = 16, TOP_K_MAX = 256 };
+enum { ROWS_INLINE_MAX = 2, HEADS_AT_ONCE = 16 };
 
 typedef struct forward { /* one call of stage_forward */
     stage *s;
