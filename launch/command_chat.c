@@ -193,10 +193,11 @@ static void show_speed(const chat *c)
     if (json_parse_request(&json, c->front.result.at, c->front.result.n, &ignored) != FLO_OK) {
         return;
     }
-    const cJSON *t = json_member(json, "timing"), *n = json_member(t, "generated_tokens"),
-                *s = json_member(t, "generate_s");
-    if (cJSON_IsNumber(n) && cJSON_IsNumber(s) && s->valuedouble > 0) {
-        log_info("%.0f tokens, %.1f tokens/s", n->valuedouble, n->valuedouble / s->valuedouble);
+    const cJSON *t = json_member(json, "timing");
+    double n = json_number(t, "generated_tokens"), seconds = json_number(t, "generate_s");
+    if (seconds > 0) {
+        log_info("%.0f tokens, %.1f tokens/s; %.0f of %.0f prompt tokens were in the KV cache", n,
+                 n / seconds, json_number(t, "reused_tokens"), json_number(t, "prompt_tokens"));
     }
     cJSON_Delete(json);
 }
@@ -252,6 +253,7 @@ static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *er
     }
     add_message(c, "assistant", c->answer.at, c->answer.n);
     code = output_write("\n", 1, err);
+    front_show_held(&c->front);
     show_speed(c);
     return code;
 }

@@ -195,12 +195,6 @@ static flo_code show_text(void *arg, const char *text, size_t n_bytes, flo_err *
     return output_write(text, n_bytes, err);
 }
 
-static double number_of(const cJSON *object, const char *key)
-{
-    const cJSON *item = json_member(object, key);
-    return cJSON_IsNumber(item) ? item->valuedouble : 0;
-}
-
 /* One line about speed, from the document's timing. */
 static void log_timing(const buffer *result)
 {
@@ -210,9 +204,9 @@ static void log_timing(const buffer *result)
         return;
     }
     const cJSON *t = json_member(json, "timing"), *reason = json_member(json, "finish_reason");
-    double generated = number_of(t, "generated_tokens"), seconds = number_of(t, "generate_s");
+    double generated = json_number(t, "generated_tokens"), seconds = json_number(t, "generate_s");
     log_info("%.0f prompt tokens in %.2f s, %.0f tokens in %.2f s (%.1f tokens/s), ended by %s",
-             number_of(t, "prompt_tokens"), number_of(t, "prompt_s"), generated, seconds,
+             json_number(t, "prompt_tokens"), json_number(t, "prompt_s"), generated, seconds,
              seconds > 0 ? generated / seconds : 0,
              cJSON_IsString(reason) ? reason->valuestring : "nothing");
     cJSON_Delete(json);
@@ -224,6 +218,7 @@ static flo_code show_answer(front *f, bool json, flo_err *err)
     if (code == FLO_OK) {
         code = output_write("\n", 1, err);
     }
+    front_show_held(f);
     if (code == FLO_OK && f->result.n > 0) {
         log_timing(&f->result);
     }

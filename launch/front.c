@@ -5,11 +5,14 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/model_config.h"
 #include "common/model_folder.h"
+#include "common/plan.h"
 #include "gateway/interrupts.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -52,10 +55,59 @@ static void on_done(void *arg, uint64_t request, flo_code code, const char *erro
     buffer_append(&f->result, result, n_bytes);
 }
 
+/* On a terminal that shows both, an answer is not interrupted by the log. */
+static bool answer_is_on_screen(const front *f)
+{
+    return f->request != 0 && !f->answered && f->on_text != NULL && isatty(STDOUT_FILENO) == 1;
+}
+
 static void on_log(void *arg, const char *line)
 {
     front *f = arg;
+    if (answer_is_on_screen(f)) {
+        buffer_append_text(&f->held, line);
+        buffer_append_byte(&f->held, '\n');
+        return;
+    }
     progress_log(f->progress, line);
+}
+
+void front_show_held(front *f)
+{
+    if (f->held.n > 0) {
+        buffer_append_byte(&f->held, '\0');
+        fputs(f->held.at, stderr);
+        f->held.n = 0;
+    }
+}
+
+/* What config.json alone can refuse is refused before a thousand ranks are started for it. */
+static flo_code check_plan(const front *f, flo_err *err)
+{
+    model_config *model = calloc(1, sizeof *model);
+    plan *p = calloc(1, sizeof *p);
+    int32_t n = cluster_workers(&f->hosts.cluster);
+    plan_worker_facts *workers = calloc((size_t)n, sizeof *workers);
+    CHECK(model != NULL && p != NULL && workers != NULL);
+    flo_code code = model_config_read(model, f->model, err);
+    if (code == FLO_OK) {
+        plan_misfit unused;
+        for (int32_t i = 0; i < n; i++) {
+            workers[i] = (plan_worker_facts){.numa = -1, .n_threads = 1};
+        }
+        const plan_request request = {.model = model,
+                                      .n_workers = n,
+                                      .workers = workers,
+                                      .n_stages = f->hosts.cluster.n_stages,
+                                      .kv_tokens = f->options.kv_tokens,
+                                      .deterministic = f->options.deterministic};
+        code = plan_make(p, &request, &unused, err);
+        code = code == FLO_USAGE ? code : FLO_OK; /* whether it fits is the ranks' to say */
+    }
+    free(workers);
+    free(p);
+    free(model);
+    return code;
 }
 
 static flo_code find_model(front *f, flo_err *err)
@@ -83,6 +135,9 @@ flo_code front_open(front *f, const run_options *options, flo_err *err)
     f->has_hosts = code == FLO_OK;
     if (code == FLO_OK) {
         code = find_model(f, err);
+    }
+    if (code == FLO_OK) {
+        code = check_plan(f, err);
     }
     if (code == FLO_OK) {
         const session_handlers handlers = {f, on_progress, on_ready, on_delta, on_done, on_log};
@@ -134,6 +189,8 @@ void front_close(front *f)
         progress_end(f->progress);
     }
     session_close(f->session);
+    front_show_held(f);
+    buffer_free(&f->held);
     progress_free(f->progress);
     if (f->has_hosts) {
         run_hosts_free(&f->hosts);

@@ -29,6 +29,7 @@ typedef struct front {
     flo_code code; /* of the answer */
     flo_err cause;
     buffer result;      /* its JSON */
+    buffer held;        /* log lines that would stand in the middle of the answer */
     flo_code text_code; /* what on_text returned, when that ended the request */
     flo_code (*on_text)(void *arg, const char *text, size_t n_bytes,
                         flo_err *err); /* may be NULL */
@@ -50,6 +51,9 @@ flo_code front_step(front *f, int wait_ms, int other_fd, bool *other_ready, flo_
 /* Submits and waits for the answer; its code and sentence are returned, its JSON is in f->result.
  */
 flo_code front_ask(front *f, const char *kind, const buffer *body, const char *dump, flo_err *err);
+
+/* Log lines that were held back while the answer was written; for after its last newline. */
+void front_show_held(front *f);
 
 /* Ends the job, quickly if it failed or a signal came. */
 void front_close(front *f);

@@ -255,3 +255,9 @@ flo_code prompt_check(const char *text, size_t n_bytes, const char *name, flo_er
     }
     return FLO_OK;
 }
+
+double json_number(const cJSON *object, const char *key)
+{
+    const cJSON *item = object != NULL ? json_member(object, key) : NULL;
+    return cJSON_IsNumber(item) ? item->valuedouble : 0;
+}

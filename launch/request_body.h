@@ -12,6 +12,7 @@
 #include "common/buffer.h"
 #include "common/error.h"
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -50,6 +51,9 @@ void message_put(buffer *out, const char *role, const char *text, size_t n_bytes
 
 /* "1, 2,3" as a JSON list. FLO_USAGE names the place; ids from 0 to 2^31 - 1, at least one. */
 flo_code ids_put(buffer *body, const char *text, flo_err *err);
+
+/* A number among an answer's members; 0 where there is none. */
+double json_number(const cJSON *object, const char *key);
 
 /* FLO_USAGE where text, called name, is empty or not UTF-8. */
 flo_code prompt_check(const char *text, size_t n_bytes, const char *name, flo_err *err);

@@ -1,5 +1,5 @@
 /*
- * test_options.c - options that are read, written and read again are the same; each bad one is
+ * check_options.c - options that are read, written and read again are the same; each bad one is
  * named.
  */
 #include <setjmp.h>

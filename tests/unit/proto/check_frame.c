@@ -1,5 +1,5 @@
 /*
- * test_frame.c - what is sent through a channel arrives whole, in order and only then; what no
+ * check_frame.c - what is sent through a channel arrives whole, in order and only then; what no
  * channel sends is refused without taking memory for it.
  */
 #include <setjmp.h>
