@@ -247,6 +247,28 @@ static flo_code encode_row(tally *t, const tokenizer *tok, const cJSON *row, flo
     return code;
 }
 
+/* True, and a line, where the ids cannot be of this job's tokenizer. */
+static bool other_tokenizer(verify *v, const char *file, const cJSON *root, const tokenizer *t)
+{
+    char sentence[512];
+    const cJSON *row, *id;
+    cJSON_ArrayForEach(row, root)
+    {
+        cJSON_ArrayForEach(id, json_member(row, "ids"))
+        {
+            if (t == v->job->tokenizer && id->valuedouble >= tokenizer_size(t)) {
+                snprintf(sentence, sizeof sentence,
+                         "%.200s has ids outside the %d tokens of this job's model; the reference "
+                         "data are of another checkpoint, name that with --model",
+                         file, tokenizer_size(t));
+                report_not_run(&v->report, sentence);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static flo_code encode_file(verify *v, const char *file, const cJSON *root, const cJSON *kept,
                             void *arg, flo_err *err)
 {
@@ -255,6 +277,9 @@ static flo_code encode_file(verify *v, const char *file, const cJSON *root, cons
                         ? FLO_OK
                         : flo_fail(err, FLO_FAIL, "the file is no list of texts");
     (void)kept;
+    if (code == FLO_OK && other_tokenizer(v, file, root, arg)) {
+        return FLO_OK;
+    }
     for (const cJSON *row = root->child; code == FLO_OK && row != NULL; row = row->next) {
         code = encode_row(t, arg, row, err);
         v->report.here.n_cases++;
