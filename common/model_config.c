@@ -249,12 +249,12 @@ static void check_heads(const section *s, const heads *h)
     if (h->head_dim % 2 != 0) {
         refuse(s->r, "%shead_dim is %d; it must be even", s->path, h->head_dim);
     }
-    if (h->head_dim > HEAD_DIM_MAX) {
-        refuse(s->r, "%shead_dim is %d; at most %d is possible", s->path, h->head_dim, HEAD_DIM_MAX);
-    }
     if ((int64_t)h->n_heads * h->head_dim > SIZE_MAX_FIELD) {
         refuse(s->r, "%snum_attention_heads times head_dim is %lld; at most %d is possible",
                s->path, (long long)h->n_heads * h->head_dim, SIZE_MAX_FIELD);
+    }
+    if (h->head_dim > HEAD_DIM_MAX) {
+        refuse(s->r, "%shead_dim is %d; at most %d is possible", s->path, h->head_dim, HEAD_DIM_MAX);
     }
 }
 
