@@ -6,6 +6,8 @@
  */
 #include "common/plan_parts.h"
 
+#include "common/arena.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -46,6 +48,13 @@ uint64_t plan_matrix_bytes(int64_t rows, int64_t columns)
                       array_bytes(columns / 2 + columns % 2, 2, sizeof(uint16_t)));
 }
 
+/* The same as the loader places it: on lines of its own. */
+static uint64_t line_bytes(int64_t a, int64_t b, uint64_t n_bytes)
+{
+    uint64_t bytes = array_bytes(a, b, n_bytes);
+    return plan_times(bytes / ARENA_ALIGN + (bytes % ARENA_ALIGN != 0), ARENA_ALIGN);
+}
+
 uint64_t plan_kv_token_bytes(const model_config *m, int32_t n_layers)
 {
     return plan_times(array_bytes(m->text.n_kv_heads, m->text.head_dim, 2 * sizeof(float)),
@@ -57,8 +66,8 @@ static uint64_t attention_bytes(const text_config *t)
     int64_t h = t->hidden_size;
     int64_t q = (int64_t)t->n_heads * t->head_dim;
     int64_t kv = (int64_t)t->n_kv_heads * t->head_dim;
-    uint64_t norms =
-        plan_add(array_bytes(2, h, sizeof(float)), array_bytes(2, t->head_dim, sizeof(float)));
+    uint64_t norms = plan_times(
+        2, plan_add(line_bytes(1, h, sizeof(float)), line_bytes(1, t->head_dim, sizeof(float))));
     uint64_t in = plan_add(plan_matrix_bytes(q, h), plan_times(2, plan_matrix_bytes(kv, h)));
     return plan_add(plan_add(in, plan_matrix_bytes(h, q)), norms);
 }
@@ -78,8 +87,8 @@ void plan_parts_of(plan_parts *parts, const model_config *m)
         .router = plan_matrix_bytes(t->n_experts, h),
         .expert = t->n_experts > 0 ? swiglu_bytes(h, t->expert_size) : 0,
         .dense = swiglu_bytes(h, t->dense_size),
-        .embedding = array_bytes(t->vocab_size, h, sizeof(uint16_t)),
-        .final_norm = array_bytes(1, h, sizeof(float)),
+        .embedding = line_bytes(t->vocab_size, h, sizeof(uint16_t)),
+        .final_norm = line_bytes(1, h, sizeof(float)),
         .grain =
             plan_matrix_bytes(t->vocab_size < LM_HEAD_GRAIN ? t->vocab_size : LM_HEAD_GRAIN, h),
         .n_grains = t->vocab_size / LM_HEAD_GRAIN + (t->vocab_size % LM_HEAD_GRAIN != 0),

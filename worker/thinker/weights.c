@@ -258,7 +258,11 @@ static void place_head(builder *b)
             t->tie_word_embeddings ? "thinker.model.embed_tokens.weight" : "thinker.lm_head.weight";
         fill_job *job = add_job(b, name, FILL_PACK, (void *)w->lm_head.data);
         if (job != NULL) {
-            find_tensor(b, job, t->vocab_size, t->hidden_size);
+            job->range.columns = t->hidden_size;
+            if (b->source->checkpoint != NULL) {
+                b->code =
+                    model_lm_head_find(b->source->checkpoint, b->m, &job->range.tensor, b->err);
+            }
             job->matrix_rows = b->p->n_vocab_rows;
             job->range.first_byte =
                 (uint64_t)b->p->first_vocab_row * (uint64_t)t->hidden_size * element_bytes(job);
