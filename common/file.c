@@ -1,5 +1,5 @@
 /*
- * file.c - a whole file in memory, with a limit.
+ * file.c - a whole file in memory, with a limit; and where a file may be put.
  *
  * Pipes and regular files are read the same way, in pieces that double, so a file that grows while
  * it is read is met by the limit and not by a buffer's end.
@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PIECE_BYTES = 1 << 16 };
@@ -56,4 +58,25 @@ flo_code file_read(buffer *out, const char *path, size_t bytes_max, flo_err *err
     flo_code code = read_descriptor(out, fd, path, bytes_max, err);
     close(fd);
     return code;
+}
+
+flo_code file_check_target(const char *path, flo_err *err)
+{
+    struct stat s;
+    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode)) {
+        return flo_fail(err, FLO_USAGE, "%s: is %s; give the name of a file", path,
+                        S_ISDIR(s.st_mode) ? "a folder" : "no regular file");
+    }
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == NULL   ? strdup(".")
+                   : slash == path ? strdup("/")
+                                   : strndup(path, (size_t)(slash - path));
+    if (folder == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory");
+    }
+    int rc = access(folder, W_OK | X_OK);
+    int cause = errno;
+    free(folder);
+    return rc == 0 ? FLO_OK
+                   : flo_fail(err, FLO_USAGE, "%s: cannot be made: %s", path, strerror(cause));
 }

@@ -7,6 +7,7 @@
 #include "common/safetensors_write.h"
 
 #include "common/check.h"
+#include "common/file.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -180,7 +181,10 @@ static flo_code start_file(safetensors_writer *w, const safetensors_entry *entri
         return flo_fail(err, FLO_FAIL, "no memory");
     }
     uint64_t data_at = 0;
-    flo_code code = make_partial(w, err);
+    flo_code code = file_check_target(w->path, err);
+    if (code == FLO_OK) {
+        code = make_partial(w, err);
+    }
     if (code == FLO_OK) {
         code = write_header(w, text, &data_at, err);
     }

@@ -81,13 +81,35 @@ static flo_code serve_prompt(job *j, const char *prompt, flo_err *err)
     return code;
 }
 
+/* What is to be answered, found wrong before anything is loaded. */
+static flo_code check_own(const own_options *own, flo_err *err)
+{
+    if ((own->requests != NULL) == (own->prompt != NULL)) {
+        return flo_fail(
+            err, FLO_USAGE, "say what to answer: %s --requests FILE.jsonl or --prompt TEXT%s",
+            own->prompt != NULL ? "either" : "by", own->prompt != NULL ? ", not both" : "");
+    }
+    if (own->output != NULL && own->requests == NULL) {
+        return flo_fail(err, FLO_USAGE,
+                        "--output goes with --requests; an answer to --prompt "
+                        "goes to standard output");
+    }
+    if (own->prompt != NULL && own->prompt[0] == '\0') {
+        return flo_fail(err, FLO_USAGE, "the prompt is empty; give at least one character");
+    }
+    return FLO_OK;
+}
+
 static flo_code run_job(job *j, const own_options *own, flo_err *err)
 {
-    if (j->link == NULL && own->requests == NULL && own->prompt == NULL) {
-        return flo_fail(err, FLO_USAGE,
-                        "say what to answer: --requests FILE.jsonl or --prompt TEXT");
+    batch_files files = {0};
+    flo_code code = j->link == NULL ? check_own(own, err) : FLO_OK;
+    if (code == FLO_OK && own->requests != NULL) {
+        code = batch_files_open(&files, own->requests, own->output, err);
     }
-    flo_code code = model_folder_find(j->model_folder, j->options.model, err);
+    if (code == FLO_OK) {
+        code = model_folder_find(j->model_folder, j->options.model, err);
+    }
     if (code == FLO_OK) {
         code = job_start(j, err);
     }
@@ -98,8 +120,7 @@ static flo_code run_job(job *j, const own_options *own, flo_err *err)
         gateway_link_ready(j->link, "", j->load_s);
         return serve_gateway(j, err);
     }
-    return own->requests != NULL ? serve_file(j, own->requests, own->output, err)
-                                 : serve_prompt(j, own->prompt, err);
+    return own->requests != NULL ? serve_file(j, &files, err) : serve_prompt(j, own->prompt, err);
 }
 
 /* The job cannot go on: one sentence, then all ranks end. */

@@ -2,7 +2,8 @@
  * serve_file.c - requests without a gateway: a JSONL file, or one from the command line.
  *
  * Lines are read one by one and submitted while there is room, so a file of any length takes the
- * memory of REQUESTS_AT_ONCE requests. An answer line is written as soon as it is done.
+ * memory of REQUESTS_AT_ONCE requests. Input is read only where some has come: a pipe whose writer
+ * waits for an answer gets it. An answer line is written as soon as it is done.
  */
 #include "common/json.h"
 #include "common/log.h"
@@ -10,16 +11,29 @@
 #include "coordinator/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { REQUESTS_AT_ONCE = 64, LINE_BYTES_MAX = 64 << 20 };
+enum { REQUESTS_AT_ONCE = 64, LINE_BYTES_MAX = 64 << 20, READ_BYTES = 64 << 10 };
+
+typedef struct line_source {
+    int fd;
+    buffer bytes;   /* read and not yet taken, from `taken` on */
+    size_t taken;   /* of bytes, by lines */
+    size_t scanned; /* of bytes, without a newline behind `taken` */
+    bool ended;     /* the file, or it could not be read */
+    bool over_long; /* the line under way is over the limit, and is being skipped */
+} line_source;
 
 typedef struct batch {
     job *job;
-    FILE *in, *out;
+    line_source in;
+    FILE *out;
     int n_running, line;
     request *ended;
     flo_code code; /* of writing */
@@ -157,34 +171,90 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     b->n_running++;
 }
 
-/* False at the end of the file. */
-static bool read_line(batch *b)
+static void take_line(batch *b, const char *text, size_t n_bytes)
 {
-    char *text = NULL;
-    size_t room = 0;
-    ssize_t n = getline(&text, &room, b->in);
-    bool more = n >= 0;
-    if (more) {
-        b->line++;
-        bool blank = strspn(text, " \t\r\n") == (size_t)n;
-        if (n > LINE_BYTES_MAX) {
-            write_error(b, "", b->line, FLO_USAGE, "the line is over 64 MiB");
-        } else if (!blank) {
-            start_line(b, text, (size_t)n);
-        }
+    size_t blank = 0;
+    while (blank < n_bytes && strchr(" \t\r", text[blank]) != NULL && text[blank] != '\0') {
+        blank++;
     }
-    free(text);
-    return more;
+    b->line++;
+    if (b->in.over_long) {
+        write_error(b, "", b->line, FLO_USAGE, "the line is over 64 MiB");
+    } else if (blank < n_bytes) {
+        start_line(b, text, n_bytes);
+    }
+    b->in.over_long = false;
+}
+
+/* Reads what has come, without waiting. False: nothing new. */
+static bool read_some(batch *b)
+{
+    line_source *in = &b->in;
+    struct pollfd p = {.fd = in->fd, .events = POLLIN};
+    if (in->ended || poll(&p, 1, 0) <= 0) {
+        return false;
+    }
+    if (in->taken > 0) {
+        memmove(in->bytes.at, in->bytes.at + in->taken, in->bytes.n - in->taken);
+        in->bytes.n -= in->taken;
+        in->scanned -= in->taken;
+        in->taken = 0;
+    }
+    if (in->bytes.n > LINE_BYTES_MAX) {
+        in->over_long = true;
+        in->bytes.n = in->scanned = 0;
+    }
+    if (!buffer_reserve(&in->bytes, READ_BYTES)) {
+        b->code = flo_fail(&b->err, FLO_FAIL, "out of memory for line %d", b->line + 1);
+        return false;
+    }
+    ssize_t n = read(in->fd, in->bytes.at + in->bytes.n, READ_BYTES);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+        return false;
+    }
+    if (n < 0) {
+        b->code = flo_fail(&b->err, FLO_FAIL, "could not read the requests: %s", strerror(errno));
+        return false;
+    }
+    in->ended = n == 0;
+    in->bytes.n += (size_t)n;
+    return true;
+}
+
+/* Starts the next line, if a whole one is there. False: nothing happened. */
+static bool start_next(batch *b)
+{
+    line_source *in = &b->in;
+    if (in->scanned == in->bytes.n && !read_some(b)) {
+        return false;
+    }
+    const char *text = in->bytes.at + in->taken;
+    size_t left = in->bytes.n - in->scanned;
+    const char *end = left > 0 ? memchr(in->bytes.at + in->scanned, '\n', left) : NULL;
+    if (end != NULL) {
+        size_t n_bytes = (size_t)(end - text);
+        take_line(b, text, n_bytes);
+        in->taken += n_bytes + 1;
+        in->scanned = in->taken;
+    } else if (in->ended && (in->bytes.n > in->taken || in->over_long)) {
+        take_line(b, text, in->bytes.n - in->taken); /* the last line has no newline */
+        in->taken = in->scanned = in->bytes.n;
+    } else {
+        in->scanned = in->bytes.n;
+    }
+    return true;
+}
+
+/* False once every line of the file was started. */
+static bool has_more(const batch *b)
+{
+    return !b->in.ended || b->in.taken < b->in.bytes.n;
 }
 
 static flo_code run_batch(batch *b, flo_err *err)
 {
-    bool more = true;
-    while (more || b->n_running > 0) {
-        bool busy;
-        if (more && b->n_running < REQUESTS_AT_ONCE) {
-            more = read_line(b);
-        }
+    while (has_more(b) || b->n_running > 0) {
+        bool busy, started = b->n_running < REQUESTS_AT_ONCE && start_next(b);
         flo_code code = job_poll(b->job, &busy, err);
         if (code != FLO_OK) {
             return code;
@@ -194,29 +264,38 @@ static flo_code run_batch(batch *b, flo_err *err)
             *err = b->err;
             return b->code;
         }
-        transport_pause(b->job->transport, busy || (more && b->n_running < REQUESTS_AT_ONCE));
+        transport_pause(b->job->transport, busy || started);
     }
     return FLO_OK;
 }
 
-flo_code serve_file(job *j, const char *requests_path, const char *output_path, flo_err *err)
+flo_code batch_files_open(batch_files *f, const char *requests_path, const char *output_path,
+                          flo_err *err)
 {
-    batch b = {.job = j};
-    b.in = strcmp(requests_path, "-") == 0 ? stdin : fopen(requests_path, "r");
-    if (b.in == NULL) {
+    bool to_stdout = output_path == NULL || strcmp(output_path, "-") == 0;
+    f->requests =
+        strcmp(requests_path, "-") == 0 ? STDIN_FILENO : open(requests_path, O_RDONLY | O_CLOEXEC);
+    if (f->requests < 0) {
         return flo_fail(err, FLO_USAGE, "could not open %s: %s", requests_path, strerror(errno));
     }
-    b.out = output_path == NULL || strcmp(output_path, "-") == 0 ? stdout : fopen(output_path, "w");
-    if (b.out == NULL) {
-        fclose(b.in);
+    f->output_path = to_stdout ? "standard output" : output_path;
+    f->output = to_stdout ? stdout : fopen(output_path, "we");
+    if (f->output == NULL) {
         return flo_fail(err, FLO_USAGE, "could not make %s: %s", output_path, strerror(errno));
     }
+    return FLO_OK;
+}
+
+flo_code serve_file(job *j, const batch_files *f, flo_err *err)
+{
+    batch b = {.job = j, .in = {.fd = f->requests}, .out = f->output};
     flo_code code = run_batch(&b, err);
-    if (b.in != stdin) {
-        fclose(b.in);
+    buffer_free(&b.in.bytes);
+    if (f->requests != STDIN_FILENO) {
+        close(f->requests);
     }
-    if (b.out != stdout && fclose(b.out) != 0 && code == FLO_OK) {
-        code = flo_fail(err, FLO_FAIL, "could not write %s: %s", output_path, strerror(errno));
+    if (f->output != stdout && fclose(f->output) != 0 && code == FLO_OK) {
+        code = flo_fail(err, FLO_FAIL, "could not write %s: %s", f->output_path, strerror(errno));
     }
     return code;
 }

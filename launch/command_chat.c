@@ -132,6 +132,10 @@ static flo_code save(const chat *c, const char *path, flo_err *err)
 {
     buffer text = {0};
     char *beside = NULL;
+    flo_code target = file_check_target(path, err);
+    if (target != FLO_OK) {
+        return target;
+    }
     put_conversation(&text, c);
     if (text.failed || asprintf(&beside, "%s.XXXXXX", path) < 0) {
         buffer_free(&text);

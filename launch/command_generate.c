@@ -254,7 +254,10 @@ flo_code command_generate(int argc, char **argv, flo_err *err)
     }
     options_set_log(&o.run);
     buffer body = {0};
-    code = make_body(&body, &o, err);
+    code = o.dump != NULL ? file_check_target(o.dump, err) : FLO_OK;
+    if (code == FLO_OK) {
+        code = make_body(&body, &o, err);
+    }
     if (code == FLO_OK) {
         code = generate(&o, &body, err);
     }

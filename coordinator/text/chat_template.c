@@ -267,7 +267,9 @@ static flo_code folder_read(chat_template *t, const char *folder, const cJSON *t
         code = folder_json_read(folder, "chat_template.json", &json, err);
     }
     if (code == FLO_OK && json != NULL) {
-        code = template_key_read(t, json, err);
+        code = json_member(json, "chat_template") == NULL
+                   ? flo_fail(err, FLO_FAIL, "%s: has no chat_template", t->name)
+                   : template_key_read(t, json, err);
     }
     cJSON_Delete(json);
     if (code != FLO_OK || t->plain != NULL) {

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""A conversation goes on where it was: later turns say what a fresh process would say to the same messages,
+and compute only what is new. Over a pipe and over a terminal; one coordinator and three workers.
+"""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+import unittest
+
+from real_job import COORDINATOR, FLOTILLA, MPI_ENVIRONMENT, RealJob, SLOWER, TINY, WORKER
+
+WORDS = ["--model", TINY, "--workers", "3", "--threads", "1"]
+SHORT = ["--max-new-tokens", "12"]
+
+
+class Terminal:
+    """A program on a pseudo-terminal."""
+
+    def __init__(self, test, *words):
+        self.test, self.seen = test, b""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(test.folder)
+            os.execve(words[0], words, test.environment(TERM="xterm"))
+
+    def until(self, part, seconds=20):
+        """What came before part."""
+        end = time.monotonic() + seconds * SLOWER
+        while part not in self.seen and time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65536)
+        self.test.assertIn(part, self.seen)
+        before, _, self.seen = self.seen.partition(part)
+        return before
+
+    def say(self, text):
+        os.write(self.fd, text)
+
+    def end(self):
+        """The exit status."""
+        while True:
+            try:
+                if not os.read(self.fd, 65536):
+                    break
+            except OSError:
+                break
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class Chat(RealJob):
+    def fresh(self, messages):
+        with open(self.path("messages.json"), "w") as f:
+            json.dump(messages, f)
+        self.flotilla("generate", "--quiet", *WORDS, *SHORT, "--messages", self.path("messages.json"))
+        self.assertEqual(self.code, 0, self.err)
+        return self.out[:-1]
+
+    def saved(self, name):
+        with open(self.path(name)) as f:
+            return json.load(f)["messages"]
+
+    def test_later_turns_over_a_pipe_are_those_of_a_fresh_process(self):
+        text = "What is the capital of France? " * 6
+        lines = [text, "And of Spain?", "/save a.json", "/reset", "Hello", "/save b.json", "/load a.json", "And Italy?", "/save c.json"]
+        self.flotilla("chat", "--quiet", *WORDS, *SHORT, "--system", "Be short.", stdin="\n".join(lines).encode())
+        self.assertEqual((self.code, self.err), (0, ""))
+        a, b, c = (self.saved(f"{x}.json") for x in "abc")
+        self.assertEqual([m["role"] for m in c], ["system"] + ["user", "assistant"] * 3)
+        self.assertEqual(c[:5], a)
+        for talk, n in ((a, 3), (a, 5), (b, 3), (c, 7)):
+            self.assertEqual(self.fresh(talk[:n - 1]), talk[n - 1]["content"])
+
+    def test_a_second_turn_takes_over_the_kv_cache_of_the_first(self):
+        text = "What is the capital of France? " * 20
+        self.flotilla("chat", *WORDS, *SHORT, stdin=f"{text}\nAnd of Spain?\n".encode())
+        self.assertEqual(self.code, 0, self.err)
+        reused = [int(x) for x in re.findall(r"(\d+) of \d+ prompt tokens were in the KV cache", self.err)]
+        self.assertEqual(len(reused), 2, self.err)
+        self.assertEqual(reused[0], 0)
+        self.assertGreater(reused[1], 100)
+
+    def test_a_terminal(self):
+        t = Terminal(self, FLOTILLA, "chat", *WORDS, *SHORT, "--ignore-eos")
+        t.until(b"> ")
+        t.say(b"What is the capital of Frankx\x7fce?\r")
+        t.until(b"tokens/s")
+        t.until(b"> ")
+        t.say(b"/save one.json\r")
+        t.until(b"> ")
+        t.say(b"/reset\r")
+        t.until(b"> ")
+        t.say(b"/load one.json\r")
+        t.until(b"> ")
+        t.say(b"And of Spain?\r")
+        t.until(b"tokens/s")
+        t.until(b"> ")
+        t.say(b"/save two.json\r")
+        t.until(b"> ")
+        t.say(b"\x04")
+        self.assertEqual(t.end(), 0)
+        self.nothing_left()
+        one, two = self.saved("one.json"), self.saved("two.json")
+        self.assertEqual(one[0]["content"], "What is the capital of Frankce?")
+        self.assertEqual(two[:2], one)
+
+    def test_ctrl_c_ends_an_answer_and_not_the_chat(self):
+        t = Terminal(self, FLOTILLA, "chat", *WORDS, "--max-new-tokens", "60000", "--ignore-eos")
+        t.until(b"> ")
+        for _ in range(2):
+            t.say(b"Tell me everything\r")
+            t.until(b"everything\r\n")
+            time.sleep(0.7 * SLOWER)
+            t.say(b"\x03")
+            t.until(b"> ", seconds=5)
+        t.say(b"/save cut.json\r")
+        t.until(b"> ")
+        self.assertGreater(len(self.saved("cut.json")[1]["content"]), 5)
+        began = time.monotonic()
+        t.say(b"\x03")
+        self.assertEqual(t.end(), 130)
+        self.assertLess(time.monotonic() - began, 2 * SLOWER)
+        self.nothing_left()
+
+    def test_a_worker_lost_while_nobody_speaks_is_named(self):
+        t = Terminal(self, FLOTILLA, "chat", *WORDS)
+        t.until(b"> ")
+        os.kill(self.wait_for("flotilla-worker", 3)[1], signal.SIGKILL)
+        self.assertIn(b"", t.until(b"worker rank 2 on host"))
+        self.assertEqual(t.end(), 1)
+        self.nothing_left()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
