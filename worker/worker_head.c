@@ -9,6 +9,7 @@
 
 #include "common/check.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,10 +167,14 @@ typedef struct entry {
     int32_t id;
 } entry;
 
+/* What is not a number comes first: the sampler must see it to refuse it. */
 static int by_falling_logit(const void *a, const void *b)
 {
     const entry *x = a, *y = b;
-    if (x->logit != y->logit) {
+    if (isnan(x->logit) != isnan(y->logit)) {
+        return isnan(x->logit) ? -1 : 1;
+    }
+    if (!isnan(x->logit) && x->logit != y->logit) {
         return x->logit > y->logit ? -1 : 1;
     }
     return (x->id > y->id) - (x->id < y->id);

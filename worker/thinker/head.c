@@ -106,9 +106,29 @@ static int by_falling_logit(const void *a, const void *b)
     return x->id < y->id ? -1 : 1;
 }
 
+/* A logit that is not a number compares with none: it would be left out, or hide others, in
+ * silence. It becomes the whole shortlist, and whoever chooses from that must refuse it. */
+static bool only_no_number(const head_pass *p, head_row *row, arena *a)
+{
+    for (int32_t i = 0; i < p->n; i++) {
+        if (isnan(row->logits[i])) {
+            int32_t *id = arena_take(a, sizeof *id);
+            *id = p->s->worker->first_vocab_row + i;
+            row->n_top = 1;
+            row->top_ids = id;
+            row->top_logits = row->logits + i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void shortlist(const head_pass *p, head_row *row, int32_t top, arena *a)
 {
     int32_t k = top < p->n ? top : p->n, n = 0, at = 0;
+    if (only_no_number(p, row, a)) {
+        return;
+    }
     size_t mark = a->used;
     float *heap = arena_take(a, (size_t)k * sizeof *heap);
     float threshold = kth_largest(row->logits, p->n, k, heap);

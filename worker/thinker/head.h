@@ -2,9 +2,10 @@
  * head.h - logits of a worker's rows of the LM head, and what of them is worth sending.
  *
  * A shortlist has the K largest logits (with every logit that ties with the K-th), so greedy choice
- * and top-k sampling are exact without sending the vocabulary. Sums of exponentials are made for
- * fixed grains of LM_HEAD_GRAIN rows of the vocabulary, so that the log-sum-exp has the same bits
- * however the head is divided.
+ * and top-k sampling are exact without sending the vocabulary. A logit that is not a number (of
+ * damaged weights) is the whole shortlist then, for the sampler to refuse. Sums of exponentials are
+ * made for fixed grains of LM_HEAD_GRAIN rows of the vocabulary, so that the log-sum-exp has the
+ * same bits however the head is divided.
  */
 #ifndef FLOTILLA_WORKER_THINKER_HEAD_H
 #define FLOTILLA_WORKER_THINKER_HEAD_H
