@@ -16,9 +16,9 @@
 
 enum {
     SLOTS = 16,
-    HEADER_BYTES_MAX =
-        4 << 20, /* the largest: a shortlist of many rows, an assignment of 1,024 workers */
-    UNPACK_BYTES_MAX = 16 << 20, /* its unpacked form */
+    HEADER_BYTES_MIN = 4 << 20,  /* room for an assignment of 1,024 workers and any list of spans */
+    UNPACK_BYTES_MIN = 16 << 20, /* its unpacked form */
+    PAYLOAD_BYTES_LIMIT = 768 << 20, /* so that MPI can count every message in an int */
     LANES = 2,
     FRAME_MAGIC = 0x464c4f31, /* "FLO1" */
     SPIN_US = 40,
@@ -48,7 +48,7 @@ typedef struct receive_lane {
 struct transport {
     MPI_Comm comm;
     int rank, size;
-    size_t payload_bytes_max;
+    size_t payload_bytes_max, header_bytes_max;
     send_slot slots[SLOTS];
     send_slot *begun; /* a payload was asked for and not yet sent; else NULL */
     size_t begun_bytes;
@@ -114,22 +114,38 @@ static void free_buffers(transport *t)
     }
 }
 
+/* The largest header is a shortlist whose logits all tie: at most 9 bytes for each (id and logit)
+ * where the payload of whole rows has 4; unpacked 8. */
+static flo_code set_bounds(transport *t, size_t payload_bytes_max, flo_err *err)
+{
+    if (payload_bytes_max > PAYLOAD_BYTES_LIMIT) {
+        return flo_fail(err, FLO_FAIL,
+                        "messages of %zu bytes would be needed for this model, over the limit of "
+                        "%d; a step of fewer rows is not built",
+                        payload_bytes_max, PAYLOAD_BYTES_LIMIT);
+    }
+    t->payload_bytes_max = payload_bytes_max;
+    t->header_bytes_max = HEADER_BYTES_MIN + payload_bytes_max / 4 * 9;
+    return FLO_OK;
+}
+
 static flo_code take_buffers(transport *t, flo_err *err)
 {
     flo_code code = FLO_OK;
+    size_t unpack_bytes = UNPACK_BYTES_MIN + 2 * t->payload_bytes_max;
     for (int i = 0; i < SLOTS && code == FLO_OK; i++) {
         send_slot *s = &t->slots[i];
         s->requests[0] = s->requests[1] = MPI_REQUEST_NULL;
-        code = arena_open(&s->header, HEADER_BYTES_MAX, err);
+        code = arena_open(&s->header, t->header_bytes_max, err);
         if (code == FLO_OK) {
             code = arena_open(&s->payload, t->payload_bytes_max, err);
         }
     }
     for (int i = 0; i < LANES && code == FLO_OK; i++) {
         receive_lane *l = &t->lanes[i];
-        code = arena_open(&l->header, HEADER_BYTES_MAX, err);
+        code = arena_open(&l->header, t->header_bytes_max, err);
         if (code == FLO_OK) {
-            code = arena_open(&l->unpacked, UNPACK_BYTES_MAX, err);
+            code = arena_open(&l->unpacked, unpack_bytes, err);
         }
         if (code == FLO_OK) {
             code = arena_open(&l->payload, t->payload_bytes_max, err);
@@ -149,13 +165,16 @@ flo_code transport_new(transport **out, MPI_Comm comm, size_t payload_bytes_max,
         return flo_fail(err, FLO_FAIL, "out of memory for the message buffers");
     }
     t->comm = comm;
-    t->payload_bytes_max = payload_bytes_max;
+    t->nap_us = NAP_LIVELY_US;
     MPI_Comm_rank(comm, &t->rank);
     MPI_Comm_size(comm, &t->size);
     t->last_activity_us = now_us();
     /* A nap of 20 us takes 75 us with the default timer slack of 50 us. */
     prctl(PR_SET_TIMERSLACK, 1UL);
-    flo_code code = take_buffers(t, err);
+    flo_code code = set_bounds(t, payload_bytes_max, err);
+    if (code == FLO_OK) {
+        code = take_buffers(t, err);
+    }
     if (code != FLO_OK) {
         free(t);
         return code;
@@ -184,8 +203,11 @@ void transport_free(transport *t)
 flo_code transport_resize(transport *t, size_t payload_bytes_max, flo_err *err)
 {
     wait_for_sends(t);
+    flo_code code = set_bounds(t, payload_bytes_max, err);
+    if (code != FLO_OK) {
+        return code;
+    }
     free_buffers(t);
-    t->payload_bytes_max = payload_bytes_max;
     return take_buffers(t, err);
 }
 
@@ -293,7 +315,7 @@ void transport_send(transport *t, int rank, message_lane lane, message_kind kind
     CHECK(message->descriptor == kinds[kind].type);
     send_slot *s = free_slot(t);
     size_t header_bytes = protobuf_c_message_get_packed_size(message);
-    CHECK(header_bytes + sizeof(frame_head) <= HEADER_BYTES_MAX);
+    CHECK(header_bytes + sizeof(frame_head) <= t->header_bytes_max);
 
     frame_head head = {FRAME_MAGIC, kind, header_bytes, t->begun != NULL ? t->begun_bytes : 0};
     memcpy(s->header.base, &head, sizeof head);
@@ -368,10 +390,10 @@ flo_code transport_poll(transport *t, message_lane lane, bool *found, incoming *
     }
     int n_bytes;
     MPI_Get_count(&status, MPI_BYTE, &n_bytes);
-    if (n_bytes < 0 || n_bytes > HEADER_BYTES_MAX) {
+    if (n_bytes < 0 || (size_t)n_bytes > t->header_bytes_max) {
         return flo_fail(err, FLO_FAIL,
-                        "rank %d sent a message header of %d bytes, over the limit of %d",
-                        status.MPI_SOURCE, n_bytes, HEADER_BYTES_MAX);
+                        "rank %d sent a message header of %d bytes, over the limit of %zu",
+                        status.MPI_SOURCE, n_bytes, t->header_bytes_max);
     }
     MPI_Request request;
     MPI_Imrecv(l->header.base, n_bytes, MPI_BYTE, &m, &request);
