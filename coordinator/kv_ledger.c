@@ -58,12 +58,17 @@ static void add_op(kv_ledger *l, int kind, uint64_t sequence, uint64_t source, i
     l->ops[l->n_ops++] = (kv_op){kind, sequence, source, tokens};
 }
 
-static void forget(kv_ledger *l, kv_entry *e)
+static void drop(kv_ledger *l, kv_entry *e)
 {
-    add_op(l, FLO__SEQUENCE_OP__KIND__RELEASE, e->sequence, 0, 0);
     l->n_reserved -= e->blocks;
     free(e->ids);
     *e = (kv_entry){0};
+}
+
+static void forget(kv_ledger *l, kv_entry *e)
+{
+    add_op(l, FLO__SEQUENCE_OP__KIND__RELEASE, e->sequence, 0, 0);
+    drop(l, e);
 }
 
 static kv_entry *oldest_kept(kv_ledger *l, const kv_entry *spared)
@@ -182,7 +187,7 @@ bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int6
     return true;
 }
 
-void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n)
+void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n, bool keep)
 {
     kv_entry *e = NULL;
     for (int i = 0; i < SEQUENCES_MAX; i++) {
@@ -193,7 +198,11 @@ void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32
     CHECK(e != NULL && e->active);
     l->n_active--;
     e->active = false;
-    e->ids = n > 0 ? malloc((size_t)n * sizeof *e->ids) : NULL;
+    if (n == 0) {
+        drop(l, e);
+        return;
+    }
+    e->ids = keep ? malloc((size_t)n * sizeof *e->ids) : NULL;
     if (e->ids == NULL) {
         forget(l, e);
         return;

@@ -38,9 +38,10 @@ void kv_ledger_free(kv_ledger *l);
 bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int64_t n_tokens_max,
                      bool fresh, uint64_t *sequence, int32_t *n_reused);
 
-/* The sequence's answer is done; ids [n] are the tokens whose positions the cache holds. Keeps it
- * for later turns (copying ids); n = 0 forgets it. */
-void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n);
+/* The sequence's answer is done; ids [n] are the tokens whose positions the caches hold. Keeps it
+ * for later turns (copying ids), or forgets it. With n = 0 no step of it was ever sent: no cache
+ * knows it, and none is told. */
+void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n, bool keep);
 
 /* Operations that the next step must carry, in order; taken by the call. Returns their number. */
 int32_t kv_ledger_take_ops(kv_ledger *l, kv_op ops[KV_OPS_MAX]);

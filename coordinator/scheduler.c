@@ -169,7 +169,7 @@ static void finish(scheduler *s, generation *g, finish_reason reason)
     for (int32_t i = 0; i < n; i++) {
         s->history[i] = i < g->n_prompt ? g->prompt[i] : g->ids[i - g->n_prompt];
     }
-    kv_ledger_retire(s->ledger, g->sequence, s->history, reason == FINISH_FAILED ? 0 : n);
+    kv_ledger_retire(s->ledger, g->sequence, s->history, n, reason != FINISH_FAILED);
     for (int32_t i = 0; i < s->n_active; i++) {
         if (s->active[i] == g) {
             memmove(&s->active[i], &s->active[i + 1],
