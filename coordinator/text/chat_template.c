@@ -65,7 +65,7 @@ static flo_code template_read(chat_template *t, tree **out, const char *source, 
         return FLO_FAIL;
     }
     /* The tree borrows from the source, so the source is kept with it. */
-    char *copy = take(&t->m, n_bytes + 1);
+    char *copy = sandbox_take(&t->m, n_bytes + 1);
     memcpy(copy, source, n_bytes);
     *out = template_parse(&t->m, copy, n_bytes);
     return FLO_OK;
@@ -290,8 +290,26 @@ static flo_code folder_read(chat_template *t, const char *folder, const cJSON *t
 
 /* ---- defaults ---- */
 
-static const char *const special_tokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                             "pad_token", "cls_token", "mask_token"};
+static bool ends_in_token(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 6 && strcmp(name + n - 6, "_token") == 0;
+}
+
+/* The members of object that name a special token: a text, or an object with its content. */
+static void tokens_read(chat_template *t, const cJSON *object)
+{
+    const cJSON *token;
+    cJSON_ArrayForEach(token, object)
+    {
+        const cJSON *content = cJSON_IsObject(token) ? json_member(token, "content") : token;
+        if (cJSON_IsString(content) && ends_in_token(token->string)) {
+            value v = json_to_value(&t->m, content);
+            (void)text_length(v.string); /* counted now: shared between threads */
+            dict_set_named(&t->m, t->defaults, token->string, v);
+        }
+    }
+}
 
 static flo_code defaults_read(chat_template *t, const cJSON *tokenizer, flo_err *err)
 {
@@ -303,16 +321,12 @@ static flo_code defaults_read(chat_template *t, const cJSON *tokenizer, flo_err 
     for (size_t i = 0; i < sizeof always_given / sizeof always_given[0]; i++) {
         dict_set_named(&t->m, t->defaults, always_given[i], NONE);
     }
-    for (size_t i = 0; i < sizeof special_tokens / sizeof special_tokens[0]; i++) {
-        const cJSON *token = json_member(tokenizer, special_tokens[i]);
-        if (cJSON_IsObject(token)) {
-            token = json_member(token, "content");
-        }
-        if (cJSON_IsString(token)) {
-            value v = json_to_value(&t->m, token);
-            (void)text_length(v.string); /* counted now: shared between threads */
-            dict_set_named(&t->m, t->defaults, special_tokens[i], v);
-        }
+    const cJSON *extra = json_member(tokenizer, "extra_special_tokens");
+    if (cJSON_IsObject(tokenizer)) {
+        tokens_read(t, tokenizer);
+    }
+    if (cJSON_IsObject(extra)) {
+        tokens_read(t, extra);
     }
     return FLO_OK;
 }

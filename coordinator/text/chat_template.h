@@ -21,7 +21,7 @@ typedef struct chat_template chat_template;
 /* The template of a checkpoint folder: chat_template.jinja, chat_template.json, or the key in
  * tokenizer_config.json; the built-in one where there is none of them. The values that the
  * reference always gives are defaults of its renders, under the keys of the context: tools and
- * documents (none), and the special tokens of tokenizer_config.json (bos_token, eos_token, ...).
+ * documents (none), and the special tokens of tokenizer_config.json (eos_token, audio_token, ...).
  * FLO_FAIL: a file that is there but cannot be read or parsed, with file and line. */
 flo_code chat_template_open(chat_template **out, const char *folder, flo_err *err);
 

@@ -146,7 +146,7 @@ static value subscript(renderer *r, value object, value key)
     i = i < 0 ? i + n : i;
     switch (object.kind) {
     case V_STRING:
-        return STRING(text_part(m, object.string, i, i + 1));
+        return marked_like(r, object, STRING(text_part(m, object.string, i, i + 1)));
     case V_LIST:
     case V_TUPLE:
         return object.list->items[i];
@@ -197,10 +197,10 @@ static int64_t slice_bound(renderer *r, value v, int64_t fallback)
     }
     if (!value_is_integral(v)) {
         if (v.kind == V_UNDEFINED) {
-            fault(&r->m, "slice indices must be integers or None, not undefined: %s",
-                  undefined_sentence(&r->m, v));
+            template_fault(&r->m, "slice indices must be integers or None, not undefined: %s",
+                           undefined_sentence(&r->m, v));
         }
-        fault(&r->m, "slice indices must be integers or None, not %s", type_name(v));
+        template_fault(&r->m, "slice indices must be integers or None, not %s", type_name(v));
     }
     return value_integer(v);
 }
@@ -229,6 +229,26 @@ static value text_slice(sandbox *m, text *t, int64_t start, int64_t stop, int64_
     return STRING(build_end(m, &b));
 }
 
+static int64_t range_at(sandbox *m, const range *g, int64_t i)
+{
+    int64_t at;
+    if (__builtin_mul_overflow(g->step, i, &at) || __builtin_add_overflow(g->start, at, &at)) {
+        template_fault(m, "a range beyond 64 bits");
+    }
+    return at;
+}
+
+static value range_slice(sandbox *m, const range *from, int64_t first, int64_t last, int64_t by)
+{
+    range *g = TAKE(m, range, 1);
+    g->start = range_at(m, from, first);
+    g->stop = range_at(m, from, last);
+    g->step = range_at(m, &(range){.step = from->step}, by);
+    g->n = by > 0 ? (last - first + by - 1) / by : (first - last - by - 1) / -by;
+    g->n = g->n < 0 ? 0 : g->n;
+    return (value){.kind = V_RANGE, .range = g};
+}
+
 value slice_get(renderer *r, value object, value start, value stop, value step)
 {
     sandbox *m = &r->m;
@@ -236,12 +256,15 @@ value slice_get(renderer *r, value object, value start, value stop, value step)
         undefined_fault(m, object);
     }
     int64_t n = value_length(m, object);
-    if (n < 0 || object.kind == V_DICT || object.kind == V_VIEW) {
-        fault(m, "'%s' object cannot be sliced", type_name(object));
+    if (object.kind == V_DICT) {
+        template_fault(m, "unhashable type: 'slice'");
+    }
+    if (n < 0 || object.kind == V_VIEW) {
+        template_fault(m, "'%s' object cannot be sliced", type_name(object));
     }
     int64_t by = slice_bound(r, step, 1);
     if (by == 0) {
-        fault(m, "slice step cannot be zero");
+        template_fault(m, "slice step cannot be zero");
     }
     int64_t low = by > 0 ? 0 : -1, high = by > 0 ? n : n - 1;
     int64_t first = slice_clip(slice_bound(r, start, by > 0 ? low : high), n, low, high);
@@ -250,16 +273,14 @@ value slice_get(renderer *r, value object, value start, value stop, value step)
                        : slice_clip(slice_bound(r, stop, 0), n, low, high);
     by = by > n ? n + 1 : by < -n ? -n - 1 : by;
     if (object.kind == V_STRING) {
-        return text_slice(m, object.string, first, last, by);
+        return marked_like(r, object, text_slice(m, object.string, first, last, by));
+    }
+    if (object.kind == V_RANGE) {
+        return range_slice(m, object.range, first, last, by);
     }
     list *l = list_new(m, 4);
     for (int64_t i = first; by > 0 ? i < last : i > last; i += by) {
-        list_add(m, l,
-                 object.kind == V_RANGE ? INT(object.range->start + i * object.range->step)
-                                        : object.list->items[i]);
-    }
-    if (object.kind == V_RANGE) {
-        fault(m, "slicing a range is not supported: make a list of it first");
+        list_add(m, l, object.list->items[i]);
     }
     return (value){.kind = object.kind, .list = l};
 }

@@ -45,24 +45,44 @@ static void named_bind(renderer *r, const builtin *b, const parameter_list *p, c
             continue;
         }
         if (bound[i].kind != V_MISSING) {
-            fault(&r->m, "%s() got multiple values for argument '%s'", b->name,
-                  text_chars(&r->m, name));
+            template_fault(&r->m, "%s() got multiple values for argument '%s'", b->name,
+                           text_chars(&r->m, name));
         }
         bound[i] = v;
         return;
     }
-    fault(&r->m, "%s() got an unexpected keyword argument '%s'", b->name, text_chars(&r->m, name));
+    template_fault(&r->m, "%s() got an unexpected keyword argument '%s'", b->name,
+                   text_chars(&r->m, name));
+}
+
+value marked_like(renderer *r, value subject, value v)
+{
+    if (subject.kind != V_STRING || !subject.string->safe) {
+        return v;
+    }
+    if (v.kind == V_STRING && !v.string->safe) {
+        text *marked = text_borrow(&r->m, v.string->bytes, v.string->n);
+        marked->safe = true;
+        return STRING(marked);
+    }
+    for (size_t i = 0; (v.kind == V_LIST || v.kind == V_TUPLE) && i < v.list->n; i++) {
+        if (v.list->items[i].kind == V_STRING) {
+            v.list->items[i] = marked_like(r, subject, v.list->items[i]);
+        }
+    }
+    return v;
 }
 
 value builtin_call(renderer *r, const builtin *b, value subject, const arguments *all)
 {
     parameter_list p = parameters_read(b->parameters);
     value bound[PARAMETERS_MAX] = {0}; /* V_MISSING is zero */
-    descend(&r->m);
-    spend(&r->m, 1);
+    sandbox_descend(&r->m);
+    sandbox_spend(&r->m, 1);
     if (!p.any) {
         if (all->n > p.n) {
-            fault(&r->m, "%s() takes at most %zu argument(s) (%zu given)", b->name, p.n, all->n);
+            template_fault(&r->m, "%s() takes at most %zu argument(s) (%zu given)", b->name, p.n,
+                           all->n);
         }
         for (size_t i = 0; i < all->n; i++) {
             bound[i] = all->positional[i];
@@ -72,14 +92,19 @@ value builtin_call(renderer *r, const builtin *b, value subject, const arguments
         }
         for (size_t i = 0; i < p.n; i++) {
             if (bound[i].kind == V_MISSING && !p.items[i].optional) {
-                fault(&r->m, "%s() missing required argument: '%.*s'", b->name, (int)p.items[i].n,
-                      p.items[i].name);
+                template_fault(&r->m, "%s() missing required argument: '%.*s'", b->name,
+                               (int)p.items[i].n, p.items[i].name);
             }
         }
     }
     value v = b->code(r, subject, bound, all);
-    ascend(&r->m);
+    sandbox_ascend(&r->m);
     return v;
+}
+
+bool argument_given(value v)
+{
+    return v.kind != V_MISSING;
 }
 
 const text *argument_text(renderer *r, value v, const char *what)
@@ -88,7 +113,7 @@ const text *argument_text(renderer *r, value v, const char *what)
         undefined_fault(&r->m, v);
     }
     if (v.kind != V_STRING) {
-        fault(&r->m, "%s must be str, not %s", what, type_name(v));
+        template_fault(&r->m, "%s must be str, not %s", what, type_name(v));
     }
     return v.string;
 }
@@ -99,7 +124,8 @@ int64_t argument_integer(renderer *r, value v, const char *what)
         undefined_fault(&r->m, v);
     }
     if (!value_is_integral(v)) {
-        fault(&r->m, "%s: '%s' object cannot be interpreted as an integer", what, type_name(v));
+        template_fault(&r->m, "%s: '%s' object cannot be interpreted as an integer", what,
+                       type_name(v));
     }
     return value_integer(v);
 }

@@ -54,6 +54,10 @@ value format_percent(struct renderer *r, const text *format, value arguments_);
 value format_braces(struct renderer *r, text *format, const arguments *all);
 
 /* Helpers for builtins. */
+/* v, a new string or list of strings, marked safe where the subject is: Markup's methods give
+ * Markup. */
+value marked_like(struct renderer *r, value subject, value v);
+bool argument_given(value v); /* it was there */
 const text *argument_text(struct renderer *r, value v,
                           const char *what); /* faults unless a string */
 int64_t argument_integer(struct renderer *r, value v, const char *what);

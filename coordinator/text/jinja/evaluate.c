@@ -66,7 +66,8 @@ static void named_add(renderer *r, arguments *a, size_t *capacity, const text *n
 {
     for (size_t i = 0; i < a->n_named; i++) {
         if (text_equal(a->names[i], name)) {
-            fault(&r->m, "got multiple values for keyword argument '%s'", text_chars(&r->m, name));
+            template_fault(&r->m, "got multiple values for keyword argument '%s'",
+                           text_chars(&r->m, name));
         }
     }
     if (a->n_named == *capacity) {
@@ -80,7 +81,7 @@ static void named_add(renderer *r, arguments *a, size_t *capacity, const text *n
         a->names = names;
         a->named = named;
     }
-    spend(&r->m, 1 + a->n_named / 8);
+    sandbox_spend(&r->m, 1 + a->n_named / 8);
     a->names[a->n_named] = name;
     a->named[a->n_named++] = v;
 }
@@ -88,17 +89,17 @@ static void named_add(renderer *r, arguments *a, size_t *capacity, const text *n
 static void spread_named(renderer *r, arguments *a, size_t *capacity, value v)
 {
     if (v.kind != V_DICT) {
-        fault(&r->m, "argument after ** must be a mapping, not %s", type_name(v));
+        template_fault(&r->m, "argument after ** must be a mapping, not %s", type_name(v));
     }
     for (size_t i = 0; i < v.dict->n; i++) {
         if (v.dict->entries[i].key.kind != V_STRING) {
-            fault(&r->m, "keywords must be strings");
+            template_fault(&r->m, "keywords must be strings");
         }
         named_add(r, a, capacity, v.dict->entries[i].key.string, v.dict->entries[i].content);
     }
 }
 
-arguments evaluate_arguments(renderer *r, const call_shape *c, frame *f)
+arguments arguments_evaluate(renderer *r, const call_shape *c, frame *f)
 {
     arguments a = {0};
     if (c == NULL) {
@@ -106,12 +107,12 @@ arguments evaluate_arguments(renderer *r, const call_shape *c, frame *f)
     }
     list *positional = list_new(&r->m, c->positional.n);
     for (size_t i = 0; i < c->positional.n; i++) {
-        list_add(&r->m, positional, evaluate(r, c->positional.items[i], f));
+        list_add(&r->m, positional, expression_evaluate(r, c->positional.items[i], f));
     }
     if (c->spread != NULL) {
         value *items;
         size_t n;
-        value_items(&r->m, evaluate(r, c->spread, f), &items, &n);
+        value_items(&r->m, expression_evaluate(r, c->spread, f), &items, &n);
         for (size_t i = 0; i < n; i++) {
             list_add(&r->m, positional, items[i]);
         }
@@ -120,10 +121,10 @@ arguments evaluate_arguments(renderer *r, const call_shape *c, frame *f)
     a.n = positional->n;
     size_t capacity = 0;
     for (size_t i = 0; i < c->named.n; i++) {
-        named_add(r, &a, &capacity, c->names[i], evaluate(r, c->named.items[i], f));
+        named_add(r, &a, &capacity, c->names[i], expression_evaluate(r, c->named.items[i], f));
     }
     if (c->spread_named != NULL) {
-        spread_named(r, &a, &capacity, evaluate(r, c->spread_named, f));
+        spread_named(r, &a, &capacity, expression_evaluate(r, c->spread_named, f));
     }
     return a;
 }
@@ -134,7 +135,7 @@ static list *evaluate_items(renderer *r, const node_list *items, frame *f)
 {
     list *l = list_new(&r->m, items->n);
     for (size_t i = 0; i < items->n; i++) {
-        list_add(&r->m, l, evaluate(r, items->items[i], f));
+        list_add(&r->m, l, expression_evaluate(r, items->items[i], f));
     }
     return l;
 }
@@ -143,20 +144,20 @@ static value evaluate_dict(renderer *r, const node *n, frame *f)
 {
     dict *d = dict_new(&r->m);
     for (size_t i = 0; i + 1 < n->items.n; i += 2) {
-        value key = evaluate(r, n->items.items[i], f);
-        dict_set(&r->m, d, key, evaluate(r, n->items.items[i + 1], f));
+        value key = expression_evaluate(r, n->items.items[i], f);
+        dict_set(&r->m, d, key, expression_evaluate(r, n->items.items[i + 1], f));
     }
     return dict_value(d);
 }
 
 static value evaluate_optional(renderer *r, const node *n, frame *f)
 {
-    return n == NULL ? MISSING : evaluate(r, n, f);
+    return n == NULL ? MISSING : expression_evaluate(r, n, f);
 }
 
 static value evaluate_getitem(renderer *r, const node *n, frame *f)
 {
-    value object = evaluate(r, n->a, f);
+    value object = expression_evaluate(r, n->a, f);
     if (n->b->kind == N_SLICE) {
         value start = evaluate_optional(r, n->b->a, f);
         value stop = evaluate_optional(r, n->b->b, f);
@@ -164,46 +165,46 @@ static value evaluate_getitem(renderer *r, const node *n, frame *f)
         r->m.line = n->line;
         return slice_get(r, object, start, stop, step);
     }
-    value key = evaluate(r, n->b, f);
+    value key = expression_evaluate(r, n->b, f);
     r->m.line = n->line;
     return item_get(r, object, key);
 }
 
 static value evaluate_call(renderer *r, const node *n, frame *f)
 {
-    value callee = evaluate(r, n->a, f);
-    arguments a = evaluate_arguments(r, n->call, f);
+    value callee = expression_evaluate(r, n->a, f);
+    arguments a = arguments_evaluate(r, n->call, f);
     r->m.line = n->line;
     return value_call(r, callee, &a);
 }
 
 static value evaluate_builtin(renderer *r, const node *n, value subject, frame *f)
 {
-    arguments a = evaluate_arguments(r, n->call, f);
+    arguments a = arguments_evaluate(r, n->call, f);
     r->m.line = n->line;
     if (n->builtin == NULL) {
-        fault(&r->m, "No %s named '%s' found.", n->kind == N_FILTER ? "filter" : "test",
-              text_chars(&r->m, n->name));
+        template_fault(&r->m, "No %s named '%s' found.", n->kind == N_FILTER ? "filter" : "test",
+                       text_chars(&r->m, n->name));
     }
     return builtin_call(r, n->builtin, subject, &a);
 }
 
 value filter_apply(renderer *r, const node *n, value subject, frame *f)
 {
-    descend(&r->m);
+    sandbox_descend(&r->m);
     value v = n->a == NULL ? subject : filter_apply(r, n->a, subject, f);
     v = evaluate_builtin(r, n, v, f);
-    ascend(&r->m);
+    sandbox_ascend(&r->m);
     return v;
 }
 
 static value evaluate_choice(renderer *r, const node *n, frame *f)
 {
-    if (value_truth(&r->m, evaluate(r, n->a, f))) {
-        return evaluate(r, n->b, f);
+    if (value_truth(&r->m, expression_evaluate(r, n->a, f))) {
+        return expression_evaluate(r, n->b, f);
     }
     if (n->c != NULL) {
-        return evaluate(r, n->c, f);
+        return expression_evaluate(r, n->c, f);
     }
     return undefined_because(&r->m,
                              "the inline if-expression evaluated to false and no else section "
@@ -222,11 +223,11 @@ static value evaluate_concat(renderer *r, const node *n, frame *f)
 
 static value evaluate_comparison(renderer *r, const node *n, frame *f)
 {
-    value left = evaluate(r, n->a, f);
+    value left = expression_evaluate(r, n->a, f);
     for (size_t i = 0; i < n->items.n; i++) {
-        value right = evaluate(r, n->items.items[i], f);
+        value right = expression_evaluate(r, n->items.items[i], f);
         r->m.line = n->line;
-        if (!compare(r, n->ops[i], left, right)) {
+        if (!values_compare(r, n->ops[i], left, right)) {
             return BOOL(false);
         }
         left = right;
@@ -236,16 +237,16 @@ static value evaluate_comparison(renderer *r, const node *n, frame *f)
 
 static value evaluate_and_or(renderer *r, const node *n, frame *f)
 {
-    value a = evaluate(r, n->a, f);
-    return value_truth(&r->m, a) == (n->kind == N_AND) ? evaluate(r, n->b, f) : a;
+    value a = expression_evaluate(r, n->a, f);
+    return value_truth(&r->m, a) == (n->kind == N_AND) ? expression_evaluate(r, n->b, f) : a;
 }
 
 static value evaluate_operation(renderer *r, const node *n, frame *f)
 {
-    value a = evaluate(r, n->a, f);
-    value b = evaluate(r, n->b, f);
+    value a = expression_evaluate(r, n->a, f);
+    value b = expression_evaluate(r, n->b, f);
     r->m.line = n->line;
-    return operate(r, n->kind, a, b);
+    return values_operate(r, n->kind, a, b);
 }
 
 static value evaluate_kind(renderer *r, const node *n, frame *f)
@@ -262,29 +263,29 @@ static value evaluate_kind(renderer *r, const node *n, frame *f)
     case N_DICT:
         return evaluate_dict(r, n, f);
     case N_GETATTR: {
-        value object = evaluate(r, n->a, f);
+        value object = expression_evaluate(r, n->a, f);
         r->m.line = n->line;
         return attribute_get(r, object, n->name);
     }
     case N_GETITEM:
         return evaluate_getitem(r, n, f);
     case N_SLICE:
-        fault(&r->m, "a slice among several subscripts is not supported");
+        template_fault(&r->m, "a slice among several subscripts is not supported");
     case N_CALL:
         return evaluate_call(r, n, f);
     case N_FILTER:
     case N_TEST:
-        return evaluate_builtin(r, n, evaluate(r, n->a, f), f);
+        return evaluate_builtin(r, n, expression_evaluate(r, n->a, f), f);
     case N_CHOICE:
         return evaluate_choice(r, n, f);
     case N_AND:
     case N_OR:
         return evaluate_and_or(r, n, f);
     case N_NOT:
-        return BOOL(!value_truth(&r->m, evaluate(r, n->a, f)));
+        return BOOL(!value_truth(&r->m, expression_evaluate(r, n->a, f)));
     case N_NEGATE:
     case N_PLUS:
-        return operate_sign(r, n->kind, evaluate(r, n->a, f));
+        return value_sign(r, n->kind, expression_evaluate(r, n->a, f));
     case N_CONCAT:
         return evaluate_concat(r, n, f);
     case N_COMPARE:
@@ -294,12 +295,12 @@ static value evaluate_kind(renderer *r, const node *n, frame *f)
     }
 }
 
-value evaluate(renderer *r, const node *n, frame *f)
+value expression_evaluate(renderer *r, const node *n, frame *f)
 {
-    descend(&r->m);
-    spend(&r->m, 1);
+    sandbox_descend(&r->m);
+    sandbox_spend(&r->m, 1);
     r->m.line = n->line;
     value v = evaluate_kind(r, n, f);
-    ascend(&r->m);
+    sandbox_ascend(&r->m);
     return v;
 }

@@ -19,13 +19,13 @@ static leap execute_all(renderer *r, const node_list *body, frame *f);
 static void output_write(renderer *r, const char *bytes, size_t n)
 {
     if (n > SANDBOX_OUTPUT_MAX - r->n_output) {
-        fault(&r->m, "the output grows over %d MiB", SANDBOX_OUTPUT_MAX >> 20);
+        template_fault(&r->m, "the output grows over %d MiB", SANDBOX_OUTPUT_MAX >> 20);
     }
     if (r->n_output + n + 1 > r->capacity) {
         size_t capacity = (r->n_output + n + 1) * 2;
         char *more = realloc(r->output, capacity);
         if (more == NULL) {
-            fault(&r->m, "out of memory");
+            template_fault(&r->m, "out of memory");
         }
         r->output = more;
         r->capacity = capacity;
@@ -34,13 +34,22 @@ static void output_write(renderer *r, const char *bytes, size_t n)
         memcpy(r->output + r->n_output, bytes, n);
         r->n_output += n;
     }
-    spend(&r->m, n / 64);
+    sandbox_spend(&r->m, n / 64);
 }
 
 static void output_value(renderer *r, value v)
 {
     const text *t = value_str(&r->m, v);
     output_write(r, t->bytes, t->n);
+}
+
+/* Where the reference joins pieces that must be strings already. */
+static void output_string(renderer *r, value v)
+{
+    if (v.kind != V_STRING) {
+        template_fault(&r->m, "sequence item: expected str instance, %s found", type_name(v));
+    }
+    output_value(r, v);
 }
 
 /* Takes off what was written since the output had `mark` bytes. */
@@ -79,7 +88,7 @@ static void field_check(renderer *r, const node *target, frame *f)
     if (target->kind == N_FIELD) {
         const value *v = frame_find(f, target->name);
         if (v == NULL || v->kind != V_NAMESPACE) {
-            fault(&r->m, "cannot assign attribute on non-namespace object");
+            template_fault(&r->m, "cannot assign attribute on non-namespace object");
         }
     }
 }
@@ -99,12 +108,12 @@ static void assign(renderer *r, const node *target, value v, frame *f)
     value *items;
     size_t n;
     if (v.kind != V_UNDEFINED && !value_is_iterable(v)) {
-        fault(&r->m, "cannot unpack non-iterable %s object", type_name(v));
+        template_fault(&r->m, "cannot unpack non-iterable %s object", type_name(v));
     }
     value_items(&r->m, v, &items, &n);
     if (n != target->items.n) {
-        fault(&r->m, "%s values to unpack (expected %zu, got %zu)",
-              n < target->items.n ? "not enough" : "too many", target->items.n, n);
+        template_fault(&r->m, "%s values to unpack (expected %zu, got %zu)",
+                       n < target->items.n ? "not enough" : "too many", target->items.n, n);
     }
     for (size_t i = 0; i < n; i++) {
         assign(r, target->items.items[i], items[i], f);
@@ -120,13 +129,13 @@ static bool item_next(renderer *r, loop_state *l, value *out)
         if (l->source != NULL) {
             l->source->next++;
         }
-        spend(&r->m, 1);
+        sandbox_spend(&r->m, 1);
         if (l->test == NULL) {
             *out = v;
             return true;
         }
         assign(r, l->statement->a, v, l->test);
-        if (value_truth(&r->m, evaluate(r, l->statement->c, l->test))) {
+        if (value_truth(&r->m, expression_evaluate(r, l->statement->c, l->test))) {
             *out = v;
             return true;
         }
@@ -219,13 +228,14 @@ static leap loop_run(renderer *r, const node *n, value items, frame *f, int64_t 
 value loop_call(renderer *r, loop_state *l, value items)
 {
     if (!l->statement->is_recursive) {
-        fault(&r->m, "The loop must have the 'recursive' marker to be called recursively.");
+        template_fault(&r->m,
+                       "The loop must have the 'recursive' marker to be called recursively.");
     }
     size_t mark = r->n_output;
     int line = r->m.line;
-    descend(&r->m);
+    sandbox_descend(&r->m);
     (void)loop_run(r, l->statement, items, l->around, l->depth0 + 1);
-    ascend(&r->m);
+    sandbox_ascend(&r->m);
     r->m.line = line;
     return output_take(r, mark);
 }
@@ -269,7 +279,7 @@ static void named_rest(renderer *r, const macro *a, const binding *b, frame *f, 
             continue;
         }
         if (!a->statement->uses_kwargs) {
-            fault(
+            template_fault(
                 &r->m,
                 text_is(name, "caller")
                     ? "macro '%s' was invoked with two values for the special caller argument: '%s'"
@@ -288,7 +298,8 @@ static void positional_rest(renderer *r, const macro *a, const arguments *all, f
 {
     size_t n = a->statement->n_parameters;
     if (all->n > n && varargs == NULL) {
-        fault(&r->m, "macro '%s' takes not more than %zu argument(s)", macro_name(r, a), n);
+        template_fault(&r->m, "macro '%s' takes not more than %zu argument(s)", macro_name(r, a),
+                       n);
     }
     list *rest = list_new(&r->m, 0);
     for (size_t i = n; i < all->n; i++) {
@@ -344,7 +355,7 @@ static void fallbacks_bind(renderer *r, const node *s, frame *f)
         const parameter *p = &s->parameters[i];
         value *to = frame_find(f, p->name);
         if (to->kind == V_MISSING && p->fallback != NULL) {
-            *to = evaluate(r, p->fallback, f);
+            *to = expression_evaluate(r, p->fallback, f);
         } else if (to->kind == V_MISSING) {
             builder b = {0};
             build_string(&r->m, &b, "parameter ");
@@ -381,12 +392,13 @@ value value_call(renderer *r, value callee, const arguments *all)
     case V_MACRO:
         return macro_call(r, callee.macro, all);
     case V_METHOD:
-        return builtin_call(r, callee.method->code, callee.method->self, all);
+        return marked_like(r, callee.method->self,
+                           builtin_call(r, callee.method->code, callee.method->self, all));
     case V_FUNCTION:
         return builtin_call(r, &callee.function->code, MISSING, all);
     case V_LOOP:
         if (all->n != 1 || all->n_named != 0) {
-            fault(&r->m, "loop() takes one argument");
+            template_fault(&r->m, "loop() takes one argument");
         }
         return loop_call(r, callee.loop, all->positional[0]);
     case V_JOINER:
@@ -394,7 +406,7 @@ value value_call(renderer *r, value callee, const arguments *all)
     case V_UNDEFINED:
         undefined_fault(&r->m, callee);
     default:
-        fault(&r->m, "'%s' object is not callable", type_name(callee));
+        template_fault(&r->m, "'%s' object is not callable", type_name(callee));
     }
 }
 
@@ -428,7 +440,7 @@ static leap execute_filtered(renderer *r, const node *n, frame *f)
     value v;
     leap way = block_text(r, n, inner, &v);
     if (way == LEAP_NONE) {
-        output_value(r, filter_apply(r, n->a, v, inner));
+        output_string(r, filter_apply(r, n->a, v, inner));
     }
     return way;
 }
@@ -437,7 +449,7 @@ static leap execute_with(renderer *r, const node *n, frame *f)
 {
     frame *inner = frame_enter(r, n->scope, f);
     for (size_t i = 0; i + 1 < n->items.n; i += 2) {
-        assign(r, n->items.items[i], evaluate(r, n->items.items[i + 1], f), inner);
+        assign(r, n->items.items[i], expression_evaluate(r, n->items.items[i + 1], f), inner);
     }
     return execute_all(r, &n->body, inner);
 }
@@ -445,8 +457,8 @@ static leap execute_with(renderer *r, const node *n, frame *f)
 /* A call with one more named argument: the block as `caller`. */
 static void execute_caller(renderer *r, const node *n, frame *f)
 {
-    value callee = evaluate(r, n->a->a, f);
-    arguments all = evaluate_arguments(r, n->a->call, f);
+    value callee = expression_evaluate(r, n->a->a, f);
+    arguments all = arguments_evaluate(r, n->a->call, f);
     arguments with = all;
     static const text caller_name = {.bytes = "caller", .n = 6, .n_chars = 6};
     with.names = TAKE(&r->m, const text *, all.n_named + 1);
@@ -459,25 +471,26 @@ static void execute_caller(renderer *r, const node *n, frame *f)
     with.named[all.n_named] = macro_value(r, n, f, NULL);
     with.n_named = all.n_named + 1;
     r->m.line = n->line;
-    output_value(r, value_call(r, callee, &with));
+    output_string(r, value_call(r, callee, &with));
 }
 
 static leap execute_if(renderer *r, const node *n, frame *f)
 {
-    return execute_all(r, value_truth(&r->m, evaluate(r, n->a, f)) ? &n->body : &n->other, f);
+    return execute_all(
+        r, value_truth(&r->m, expression_evaluate(r, n->a, f)) ? &n->body : &n->other, f);
 }
 
 static void execute_print(renderer *r, const node *n, frame *f)
 {
     for (size_t i = 0; i < n->items.n; i++) {
-        output_value(r, evaluate(r, n->items.items[i], f));
+        output_value(r, expression_evaluate(r, n->items.items[i], f));
     }
 }
 
 static void execute_set(renderer *r, const node *n, frame *f)
 {
     field_check(r, n->a, f);
-    value v = evaluate(r, n->b, f);
+    value v = expression_evaluate(r, n->b, f);
     r->m.line = n->line;
     assign(r, n->a, v, f);
 }
@@ -494,7 +507,7 @@ static leap execute(renderer *r, const node *n, frame *f)
     case N_IF:
         return execute_if(r, n, f);
     case N_FOR:
-        return loop_run(r, n, evaluate(r, n->b, f), f, 0);
+        return loop_run(r, n, expression_evaluate(r, n->b, f), f, 0);
     case N_SET:
         execute_set(r, n, f);
         return LEAP_NONE;
@@ -517,20 +530,20 @@ static leap execute(renderer *r, const node *n, frame *f)
     case N_CONTINUE:
         return LEAP_CONTINUE;
     default:
-        fault(&r->m, "a statement of an unknown kind");
+        template_fault(&r->m, "a statement of an unknown kind");
     }
 }
 
 static leap execute_all(renderer *r, const node_list *body, frame *f)
 {
     leap way = LEAP_NONE;
-    descend(&r->m);
+    sandbox_descend(&r->m);
     for (size_t i = 0; i < body->n && way == LEAP_NONE; i++) {
         r->m.line = body->items[i]->line;
-        spend(&r->m, 1);
+        sandbox_spend(&r->m, 1);
         way = execute(r, body->items[i], f);
     }
-    ascend(&r->m);
+    sandbox_ascend(&r->m);
     return way;
 }
 

@@ -62,7 +62,8 @@ static text *format_integer(sandbox *m, value v, const spec *s)
     text *digits;
     if (v.kind == V_BIG) {
         if (s->type != 'd' && s->type != 0) {
-            fault(m, "formatting an integer of more than 64 bits as %c is not supported", s->type);
+            template_fault(m, "formatting an integer of more than 64 bits as %c is not supported",
+                           s->type);
         }
         negative = v.string->bytes[0] == '-';
         digits = text_bytes_part(m, v.string, negative, v.string->n);
@@ -104,7 +105,7 @@ static text *real_digits(sandbox *m, double x, const spec *s)
         return text_of(m, isnan(x) ? (upper ? "NAN" : "nan") : (upper ? "INF" : "inf"));
     }
     if (s->precision > FORMAT_PRECISION_MAX) {
-        fault(m, "a precision over %d", FORMAT_PRECISION_MAX);
+        template_fault(m, "a precision over %d", FORMAT_PRECISION_MAX);
     }
     int precision = s->precision < 0 ? 6 : (int)s->precision;
     if (type == 0 && s->precision < 0) {
@@ -160,19 +161,18 @@ typedef struct percent {
     size_t at;
     value given;   /* what stands behind % */
     size_t n_used; /* of a tuple */
-    bool used_name;
 } percent;
 
 static value percent_next(percent *p)
 {
     if (p->given.kind == V_TUPLE) {
         if (p->n_used == p->given.list->n) {
-            fault(&p->r->m, "not enough arguments for format string");
+            template_fault(&p->r->m, "not enough arguments for format string");
         }
         return p->given.list->items[p->n_used++];
     }
     if (p->n_used++ > 0) {
-        fault(&p->r->m, "not enough arguments for format string");
+        template_fault(&p->r->m, "not enough arguments for format string");
     }
     return p->given;
 }
@@ -180,7 +180,7 @@ static value percent_next(percent *p)
 static char percent_char(percent *p)
 {
     if (p->at >= p->format->n) {
-        fault(&p->r->m, "incomplete format");
+        template_fault(&p->r->m, "incomplete format");
     }
     return p->format->bytes[p->at];
 }
@@ -193,14 +193,13 @@ static value percent_named(percent *p)
         depth += c == '(' ? 1 : c == ')' ? -1 : 0;
     }
     if (p->given.kind != V_DICT) {
-        fault(&p->r->m, "format requires a mapping");
+        template_fault(&p->r->m, "format requires a mapping");
     }
     text *name = text_bytes_part(&p->r->m, p->format, first, p->at - 1);
     const value *found = dict_find(&p->r->m, p->given.dict, STRING(name));
     if (found == NULL) {
-        fault(&p->r->m, "no key '%s' for the format", text_chars(&p->r->m, name));
+        template_fault(&p->r->m, "no key '%s' for the format", text_chars(&p->r->m, name));
     }
-    p->used_name = true;
     return *found;
 }
 
@@ -214,7 +213,7 @@ static int64_t percent_number(percent *p)
     for (char c; (c = percent_char(p)) >= '0' && c <= '9'; p->at++) {
         n = n * 10 + (c - '0');
         if (n > FORMAT_WIDTH_MAX) {
-            fault(&p->r->m, "a width over %d in a format", FORMAT_WIDTH_MAX);
+            template_fault(&p->r->m, "a width over %d in a format", FORMAT_WIDTH_MAX);
         }
     }
     return n;
@@ -252,7 +251,7 @@ static void width_fix(percent *p, spec *s)
         s->width = -s->width;
     }
     if (s->width > FORMAT_WIDTH_MAX) {
-        fault(&p->r->m, "a width over %d in a format", FORMAT_WIDTH_MAX);
+        template_fault(&p->r->m, "a width over %d in a format", FORMAT_WIDTH_MAX);
     }
 }
 
@@ -266,7 +265,7 @@ static value percent_integer(percent *p, value v, char type)
         return integer_from_real(m, v.real);
     }
     if (!value_is_number(v) || v.kind == V_FLOAT) {
-        fault(m, "%%%c format: a number is required, not %s", type, type_name(v));
+        template_fault(m, "%%%c format: a number is required, not %s", type, type_name(v));
     }
     return v;
 }
@@ -277,14 +276,14 @@ static text *percent_character(percent *p, value v)
     if (value_is_integral(v)) {
         int64_t c = value_integer(v);
         if (c < 0 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
-            fault(m, "%%c arg not in range(0x110000)");
+            template_fault(m, "%%c arg not in range(0x110000)");
         }
         builder b = {0};
         build_char(m, &b, (int32_t)c);
         return build_end(m, &b);
     }
     if (v.kind != V_STRING || text_length(v.string) != 1) {
-        fault(m, "%%c requires int or char");
+        template_fault(m, "%%c requires int or char");
     }
     return v.string;
 }
@@ -296,7 +295,7 @@ static text *percent_real(percent *p, value v, spec *s)
         undefined_fault(m, v);
     }
     if (!value_is_number(v)) {
-        fault(m, "must be real number, not %s", type_name(v));
+        template_fault(m, "must be real number, not %s", type_name(v));
     }
     s->align = s->align != 0 ? s->align : s->fill == '0' ? '=' : '>';
     s->fill = s->align == '<' ? 0 : s->fill;
@@ -326,13 +325,15 @@ static text *percent_convert(percent *p)
         return text_of(m, "%");
     }
     if (strchr("sradiuoxXeEfFgGc", s.type) == NULL || s.type == '\0') {
-        fault(m, "unsupported format character '%c'", s.type);
+        template_fault(m, "unsupported format character '%c'", s.type);
     }
     value v = named.kind != V_MISSING ? named : percent_next(p);
     if (s.type == 's' || s.type == 'r' || s.type == 'a' || s.type == 'c') {
         text *t = s.type == 's'   ? value_str(m, v)
                   : s.type == 'c' ? percent_character(p, v)
                                   : value_repr(m, v);
+        bool escape = p->format->safe && s.type != 'c' && !(v.kind == V_STRING && v.string->safe);
+        t = escape ? text_escape_html(m, t) : t;
         s.align = s.align != 0 ? s.align : '>';
         s.fill = 0;
         return format_string(m, t, &s);
@@ -376,14 +377,15 @@ value format_percent(renderer *r, const text *format, value given)
         }
     }
     size_t n_given = given.kind == V_TUPLE ? given.list->n : 1;
-    bool leftover_allowed = given.kind == V_DICT || given.kind == V_LIST || p.used_name;
-    if (p.n_used < n_given && !(given.kind != V_TUPLE && leftover_allowed)) {
-        if (given.kind == V_UNDEFINED) { /* Undefined answers % itself, with its fault */
-            undefined_fault(&r->m, given);
-        }
-        fault(&r->m, "not all arguments converted during string formatting");
+    /* What can be subscribed might have been meant as a mapping: then Python lets leftovers pass.
+     */
+    bool leftover_allowed = given.kind == V_DICT || given.kind == V_LIST || given.kind == V_RANGE ||
+                            given.kind == V_UNDEFINED;
+    if (p.n_used < n_given && !leftover_allowed) {
+        template_fault(&r->m, "not all arguments converted during string formatting");
     }
-    return STRING(build_end(&r->m, &b));
+    text copy = *format;
+    return marked_like(r, STRING(&copy), STRING(build_end(&r->m, &b)));
 }
 
 /* ---- {} ---- */
@@ -393,6 +395,7 @@ typedef struct braces {
     const arguments *all;
     int64_t n_auto; /* next automatic number, -1 after a manual one */
     bool manual;
+    bool escape; /* the format is marked safe: values are escaped */
     int depth;
 } braces;
 
@@ -402,7 +405,7 @@ static int64_t digits_read(sandbox *m, const text *t, size_t *at)
     for (; *at < t->n && t->bytes[*at] >= '0' && t->bytes[*at] <= '9'; ++*at) {
         n = n * 10 + (t->bytes[*at] - '0');
         if (n > FORMAT_WIDTH_MAX) {
-            fault(m, "a number over %d in a format", FORMAT_WIDTH_MAX);
+            template_fault(m, "a number over %d in a format", FORMAT_WIDTH_MAX);
         }
     }
     return n;
@@ -450,12 +453,12 @@ static spec spec_read(sandbox *m, const text *t)
         size_t first = at;
         s.precision = digits_read(m, t, &at);
         if (at == first) {
-            fault(m, "Format specifier missing precision");
+            template_fault(m, "Format specifier missing precision");
         }
     }
     s.type = at < t->n ? t->bytes[at++] : 0;
     if (at < t->n) {
-        fault(m, "Invalid format specifier '%s'", text_chars(m, t));
+        template_fault(m, "Invalid format specifier '%s'", text_chars(m, t));
     }
     return s;
 }
@@ -473,13 +476,9 @@ static text *format_value(renderer *r, value v, const text *format)
     bool real_type = s.type != 0 && strchr("eEfFgGn%", s.type) != NULL;
     if (v.kind == V_FLOAT || (value_is_number(v) && real_type)) {
         if (s.type != 0 && !real_type) {
-            fault(m, "Unknown format code '%c' for object of type 'float'", s.type);
+            template_fault(m, "Unknown format code '%c' for object of type 'float'", s.type);
         }
         return format_real(m, value_real(m, v), &s);
-    }
-    if (v.kind == V_BOOL && s.type == 0) {
-        s.align = s.align == '=' ? '>' : s.align;
-        return format_string(m, value_str(m, v), &s);
     }
     if (value_is_number(v) && s.type == 'c') {
         percent p = {.r = r};
@@ -488,8 +487,8 @@ static text *format_value(renderer *r, value v, const text *format)
     if (value_is_number(v) && s.precision < 0 && (s.type == 0 || strchr("dxXob", s.type) != NULL)) {
         return format_integer(m, v, &s);
     }
-    fault(m, "the format '%s' does not suit an object of type '%s'", text_chars(m, format),
-          type_name(v));
+    template_fault(m, "the format '%s' does not suit an object of type '%s'", text_chars(m, format),
+                   type_name(v));
 }
 
 static value field_first(braces *f, const text *name)
@@ -500,14 +499,15 @@ static value field_first(braces *f, const text *name)
     bool is_number = name->n > 0 && at == name->n;
     if (name->n == 0 || is_number) {
         if ((is_number && f->n_auto > 0) || (!is_number && f->manual)) {
-            fault(m,
-                  "cannot switch between manual field specification and automatic field numbering");
+            template_fault(
+                m,
+                "cannot switch between manual field specification and automatic field numbering");
         }
         f->manual = f->manual || is_number;
         index = is_number ? index : f->n_auto++;
         if ((size_t)index >= f->all->n) {
-            fault(m, "Replacement index %lld out of range for positional args tuple",
-                  (long long)index);
+            template_fault(m, "Replacement index %lld out of range for positional args tuple",
+                           (long long)index);
         }
         return f->all->positional[index];
     }
@@ -516,7 +516,7 @@ static value field_first(braces *f, const text *name)
             return f->all->named[i];
         }
     }
-    fault(m, "no argument '%s' for the format", text_chars(m, name));
+    template_fault(m, "no argument '%s' for the format", text_chars(m, name));
 }
 
 /* name, then .attribute and [index] parts */
@@ -537,7 +537,7 @@ static value field_value(braces *f, const text *field)
         }
         text *part = text_bytes_part(m, field, first, at);
         if (part->n == 0 || (!dot && at == field->n)) {
-            fault(m, "Empty attribute in format string");
+            template_fault(m, "Empty attribute in format string");
         }
         size_t behind = 0;
         int64_t index = dot ? 0 : digits_read(m, part, &behind);
@@ -568,14 +568,16 @@ static text *field_format(braces *f, const text *field)
         char c = end + 1 < field->n ? field->bytes[end + 1] : '\0';
         if ((c != 'r' && c != 's' && c != 'a') ||
             (end + 2 < field->n && field->bytes[end + 2] != ':')) {
-            fault(m, "expected ':' after conversion specifier");
+            template_fault(m, "expected ':' after conversion specifier");
         }
         v = STRING(c == 's' ? value_str(m, v) : value_repr(m, v));
         end += 2;
     }
     size_t format = end < field->n ? end + 1 : field->n;
     text *spec_text = text_bytes_part(m, field, format, field->n);
-    return format_value(f->r, v, braces_expand(f, spec_text));
+    text *t = format_value(f->r, v, braces_expand(f, spec_text));
+    bool is_safe = v.kind == V_STRING && v.string->safe;
+    return f->escape && f->depth == 1 && !is_safe ? text_escape_html(m, t) : t;
 }
 
 static size_t field_end(sandbox *m, const text *t, size_t at)
@@ -586,7 +588,7 @@ static size_t field_end(sandbox *m, const text *t, size_t at)
             return at;
         }
     }
-    fault(m, "expected '}' before end of string");
+    template_fault(m, "expected '}' before end of string");
 }
 
 static text *braces_expand(braces *f, const text *format)
@@ -594,7 +596,7 @@ static text *braces_expand(braces *f, const text *format)
     sandbox *m = &f->r->m;
     builder b = {0};
     if (++f->depth > 2) {
-        fault(m, "Max string recursion exceeded");
+        template_fault(m, "Max string recursion exceeded");
     }
     for (size_t at = 0; at < format->n;) {
         char c = format->bytes[at];
@@ -603,7 +605,7 @@ static text *braces_expand(braces *f, const text *format)
             build_bytes(m, &b, &c, 1);
             at += 2;
         } else if (c == '}') {
-            fault(m, "Single '}' encountered in format string");
+            template_fault(m, "Single '}' encountered in format string");
         } else if (c == '{') {
             size_t end = field_end(m, format, at + 1);
             build_text(m, &b, field_format(f, text_bytes_part(m, format, at + 1, end)));
@@ -619,6 +621,6 @@ static text *braces_expand(braces *f, const text *format)
 
 value format_braces(renderer *r, text *format, const arguments *all)
 {
-    braces f = {.r = r, .all = all};
+    braces f = {.r = r, .all = all, .escape = format->safe};
     return STRING(braces_expand(&f, format));
 }

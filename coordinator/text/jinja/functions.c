@@ -33,12 +33,13 @@ FUNCTION(function_range)
     }
     g->step = a[2].kind != V_MISSING ? argument_integer(r, a[2], "range()") : 1;
     if (g->step == 0) {
-        fault(&r->m, "range() arg 3 must not be zero");
+        template_fault(&r->m, "range() arg 3 must not be zero");
     }
     g->n = range_length(g->start, g->stop, g->step);
     if (g->n > SANDBOX_RANGE_MAX) {
-        fault(&r->m, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
-              SANDBOX_RANGE_MAX);
+        template_fault(&r->m,
+                       "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+                       SANDBOX_RANGE_MAX);
     }
     return (value){.kind = V_RANGE, .range = g};
 }
@@ -48,7 +49,7 @@ static dict *dict_made(renderer *r, const arguments *all, const char *what)
 {
     dict *d = dict_new(&r->m);
     if (all->n > 1) {
-        fault(&r->m, "%s expected at most 1 argument, got %zu", what, all->n);
+        template_fault(&r->m, "%s expected at most 1 argument, got %zu", what, all->n);
     }
     if (all->n == 1 && all->positional[0].kind == V_DICT) {
         const dict *from = all->positional[0].dict;
@@ -64,9 +65,9 @@ static dict *dict_made(renderer *r, const arguments *all, const char *what)
             size_t n_pair;
             value_items(&r->m, pairs[i], &pair, &n_pair);
             if (n_pair != 2) {
-                fault(&r->m,
-                      "dictionary update sequence element #%zu has length %zu; 2 is required", i,
-                      n_pair);
+                template_fault(
+                    &r->m, "dictionary update sequence element #%zu has length %zu; 2 is required",
+                    i, n_pair);
             }
             dict_set(&r->m, d, pair[0], pair[1]);
         }
@@ -105,7 +106,7 @@ FUNCTION(function_cycler)
 {
     (void)v, (void)a;
     if (all->n == 0 || all->n_named > 0) {
-        fault(&r->m, "cycler: at least one item has to be provided, by position");
+        template_fault(&r->m, "cycler: at least one item has to be provided, by position");
     }
     return (value){.kind = V_CYCLER, .cycler = cycler_new(r, all->positional, all->n)};
 }
@@ -120,7 +121,7 @@ FUNCTION(function_joiner)
 FUNCTION(function_raise)
 {
     (void)v, (void)all;
-    fault(&r->m, "%s", text_chars(&r->m, value_str(&r->m, a[0])));
+    template_fault(&r->m, "%s", text_chars(&r->m, value_str(&r->m, a[0])));
 }
 
 /* Python's %f, and %z and %Z of a time without a zone, written into a C format. */
@@ -149,14 +150,14 @@ FUNCTION(function_strftime_now)
     struct tm local;
     char out[1024];
     if (format->n > 200) {
-        fault(&r->m, "strftime_now: the format is longer than 200 bytes");
+        template_fault(&r->m, "strftime_now: the format is longer than 200 bytes");
     }
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &local);
     const char *adapted = format_adapted(r, format, now.tv_nsec / 1000);
     size_t n = *adapted == '\0' ? 0 : strftime(out, sizeof out, adapted, &local);
     if (!utf8_is_valid(out, n)) {
-        fault(&r->m, "strftime_now: the result is not UTF-8");
+        template_fault(&r->m, "strftime_now: the result is not UTF-8");
     }
     return STRING(text_copy(&r->m, out, n));
 }
@@ -164,7 +165,7 @@ FUNCTION(function_strftime_now)
 FUNCTION(function_lipsum)
 {
     (void)v, (void)a, (void)all;
-    fault(&r->m, "lipsum is not supported");
+    template_fault(&r->m, "lipsum is not supported");
 }
 
 static const struct {

@@ -14,16 +14,16 @@
 static text *json_text(sandbox *m, const char *s)
 {
     size_t n = strlen(s), out = 0;
-    char *bytes = take(m, n);
+    char *bytes = sandbox_take(m, n);
     for (size_t i = 0; i < n; i++) {
         bool is_nul = (unsigned char)s[i] == 0xc0 && (unsigned char)s[i + 1] == 0x80;
         bytes[out++] = is_nul ? '\0' : s[i];
         i += is_nul;
     }
     if (!utf8_is_valid(bytes, out)) {
-        fault(m, "a string of the context is not UTF-8");
+        template_fault(m, "a string of the context is not UTF-8");
     }
-    spend(m, n / 16);
+    sandbox_spend(m, n / 16);
     return text_borrow(m, bytes, out);
 }
 
@@ -37,7 +37,7 @@ static value json_literal(sandbox *m, const char *s)
     char *end;
     double x = strtod(s, &end);
     if (n == 0 || *end != '\0' || strspn(s, "0123456789+-.eE") != n) {
-        fault(m, "the context holds raw JSON that is no number: %.40s", s);
+        template_fault(m, "the context holds raw JSON that is no number: %.40s", s);
     }
     return FLOAT(x);
 }
@@ -66,7 +66,7 @@ static value json_container(sandbox *m, const cJSON *json)
 
 value json_to_value(sandbox *m, const cJSON *json)
 {
-    spend(m, 1);
+    sandbox_spend(m, 1);
     switch (json->type & 0xff) {
     case cJSON_NULL:
         return NONE;
@@ -81,13 +81,13 @@ value json_to_value(sandbox *m, const cJSON *json)
         return STRING(json_text(m, json->valuestring));
     case cJSON_Array:
     case cJSON_Object: {
-        descend(m);
+        sandbox_descend(m);
         value v = json_container(m, json);
-        ascend(m);
+        sandbox_ascend(m);
         return v;
     }
     default:
-        fault(m, "the context holds an invalid JSON item");
+        template_fault(m, "the context holds an invalid JSON item");
     }
 }
 
@@ -124,7 +124,7 @@ static void build_json_string(sandbox *m, builder *b, const text *t, bool ascii)
         }
     }
     build_string(m, b, "\"");
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
 }
 
 static void build_json_number(sandbox *m, builder *b, value v)
@@ -181,7 +181,7 @@ static text *json_key(sandbox *m, value key)
         return build_end(m, &b);
     }
     default:
-        fault(m, "keys must be str, int, float, bool or None, not %s", type_name(key));
+        template_fault(m, "keys must be str, int, float, bool or None, not %s", type_name(key));
     }
 }
 
@@ -224,7 +224,7 @@ static void build_json_dict(sandbox *m, builder *b, const dict *d, const json_st
 
 static void build_json(sandbox *m, builder *b, value v, const json_style *s, int level)
 {
-    spend(m, 1);
+    sandbox_spend(m, 1);
     switch (v.kind) {
     case V_NONE:
         build_string(m, b, "null");
@@ -242,17 +242,17 @@ static void build_json(sandbox *m, builder *b, value v, const json_style *s, int
         return;
     case V_LIST:
     case V_TUPLE:
-        descend(m);
+        sandbox_descend(m);
         build_json_list(m, b, v.list, s, level);
-        ascend(m);
+        sandbox_ascend(m);
         return;
     case V_DICT:
-        descend(m);
+        sandbox_descend(m);
         build_json_dict(m, b, v.dict, s, level);
-        ascend(m);
+        sandbox_ascend(m);
         return;
     default:
-        fault(m, "Object of type %s is not JSON serializable", type_name(v));
+        template_fault(m, "Object of type %s is not JSON serializable", type_name(v));
     }
 }
 

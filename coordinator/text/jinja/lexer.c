@@ -88,7 +88,7 @@ static size_t space_start(const lexer *x, size_t begin, size_t end)
 /* Source with \r\n and \r as \n, without one line end at the very end. */
 static void source_normalise(lexer *x, const char *source, size_t n)
 {
-    char *s = take(x->m, n + 1);
+    char *s = sandbox_take(x->m, n + 1);
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {
         bool is_return = source[i] == '\r';
@@ -155,7 +155,7 @@ static void comment_skip(lexer *x, size_t from)
             return;
         }
     }
-    fault(x->m, "Missing end of comment tag");
+    template_fault(x->m, "Missing end of comment tag");
 }
 
 /* Position behind `raw` and its end tag, or 0 where the block tag at `at` (behind its sign) is
@@ -200,7 +200,7 @@ static void raw_read(lexer *x, size_t from)
             return;
         }
     }
-    fault(x->m, "Missing end of raw directive");
+    template_fault(x->m, "Missing end of raw directive");
 }
 
 /* ---- inside tags ---- */
@@ -237,7 +237,7 @@ static void based_integer_read(lexer *x, int base)
     for (size_t i = 0; i < t->n; i++) {
         uint64_t d = (uint64_t)digit_of(t->bytes[i], base);
         if (sum > ((uint64_t)INT64_MAX - d) / (uint64_t)base) {
-            fault(x->m, "an integer of more than 64 bits must be written in decimal");
+            template_fault(x->m, "an integer of more than 64 bits must be written in decimal");
         }
         sum = sum * (uint64_t)base + d;
     }
@@ -317,12 +317,12 @@ static int32_t hex_escape_read(lexer *x, size_t *at, size_t end, int n_digits)
     for (int i = 0; i < n_digits; i++, (*at)++) {
         int d = *at < end ? digit_of(x->s[*at], 16) : -1;
         if (d < 0 || c > 0x10ffff) {
-            fault(x->m, "truncated escape in a string");
+            template_fault(x->m, "truncated escape in a string");
         }
         c = c * 16 + d;
     }
     if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
-        fault(x->m, "an escape in a string is no character");
+        template_fault(x->m, "an escape in a string is no character");
     }
     return c;
 }
@@ -348,9 +348,9 @@ static void escape_read(lexer *x, builder *b, size_t *at, size_t end)
         }
         build_char(x->m, b, code);
     } else if (c == 'N') {
-        fault(x->m, "\\N{...} in a string is not supported");
+        template_fault(x->m, "\\N{...} in a string is not supported");
     } else if ((unsigned char)c >= 0x80) {
-        fault(x->m, "a backslash before a character that is not ASCII");
+        template_fault(x->m, "a backslash before a character that is not ASCII");
     } else {
         build_string(x->m, b, "\\");
     }
@@ -364,7 +364,8 @@ static void string_read(lexer *x)
         end += x->s[end] == '\\' ? 2 : 1;
     }
     if (end >= x->n) {
-        fault(x->m, "unexpected char %s: the string has no end", quote == '"' ? "'\"'" : "\"'\"");
+        template_fault(x->m, "unexpected char %s: the string has no end",
+                       quote == '"' ? "'\"'" : "\"'\"");
     }
     builder b = {0};
     for (size_t i = x->at + 1; i < end;) {
@@ -410,16 +411,16 @@ static void bracket_count(lexer *x, char c)
 {
     if (c == '(' || c == '[' || c == '{') {
         if (x->n_brackets == (int)sizeof x->brackets) {
-            fault(x->m, "more than %d brackets inside each other", x->n_brackets);
+            template_fault(x->m, "more than %d brackets inside each other", x->n_brackets);
         }
         x->brackets[x->n_brackets++] = (char)(c == '(' ? ')' : c == '[' ? ']' : '}');
     } else if (c == ')' || c == ']' || c == '}') {
         if (x->n_brackets == 0) {
-            fault(x->m, "unexpected '%c'", c);
+            template_fault(x->m, "unexpected '%c'", c);
         }
         char expected = x->brackets[--x->n_brackets];
         if (expected != c) {
-            fault(x->m, "unexpected '%c', expected '%c'", c, expected);
+            template_fault(x->m, "unexpected '%c', expected '%c'", c, expected);
         }
     }
 }
@@ -436,7 +437,7 @@ static void operator_read(lexer *x)
     }
     size_t next = x->at;
     (void)char_next(x->s, x->n, &next);
-    fault(x->m, "unexpected char '%.*s'", (int)(next - x->at), x->s + x->at);
+    template_fault(x->m, "unexpected char '%.*s'", (int)(next - x->at), x->s + x->at);
 }
 
 /* Where the tag ends at x->at: consumes its end. */
@@ -479,7 +480,7 @@ static void tag_read(lexer *x, bool is_print)
         } else {
             operator_read(x);
         }
-        spend(x->m, 1);
+        sandbox_spend(x->m, 1);
     }
 }
 

@@ -11,11 +11,6 @@
 #define UNUSED_ARGUMENTS (void)a, (void)all
 #define UNUSED_RENDERER (void)r
 
-static bool given(value v)
-{
-    return v.kind != V_MISSING;
-}
-
 static bool given_some(value v)
 {
     return v.kind != V_MISSING && v.kind != V_NONE;
@@ -175,7 +170,7 @@ static int64_t find(renderer *r, value v, const value *a, bool last)
     if (!s.valid) {
         return -1;
     }
-    spend(&r->m, (s.last - s.first) / 64);
+    sandbox_spend(&r->m, (s.last - s.first) / 64);
     int64_t at = last ? text_find_last(v.string, needle, s.first, s.last)
                       : text_find(v.string, needle, s.first, s.last);
     return at < 0 ? -1 : text_chars_before(v.string, (size_t)at);
@@ -196,7 +191,7 @@ METHOD(str_rfind)
 static value index_or_fault(renderer *r, int64_t i)
 {
     if (i < 0) {
-        fault(&r->m, "substring not found");
+        template_fault(&r->m, "substring not found");
     }
     return INT(i);
 }
@@ -227,16 +222,16 @@ METHOD(str_count)
     int64_t n = 0;
     for (int64_t at; (at = text_find(v.string, needle, s.first, s.last)) >= 0; n++) {
         s.first = (size_t)at + needle->n;
-        spend(&r->m, 1);
+        sandbox_spend(&r->m, 1);
     }
-    spend(&r->m, v.string->n / 64);
+    sandbox_spend(&r->m, v.string->n / 64);
     return INT(n);
 }
 
 METHOD(str_replace)
 {
     UNUSED_ALL;
-    int64_t count = given(a[2]) ? argument_integer(r, a[2], "count") : -1;
+    int64_t count = argument_given(a[2]) ? argument_integer(r, a[2], "count") : -1;
     return STRING(text_replace(&r->m, v.string, argument_text(r, a[0], "replace() argument 1"),
                                argument_text(r, a[1], "replace() argument 2"), count));
 }
@@ -275,11 +270,10 @@ static size_t word_skip(const text *t, size_t at)
 static list *split_words(renderer *r, text *t, int64_t most)
 {
     list *l = list_new(&r->m, 8);
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     for (size_t at = space_skip(t, 0); at < t->n;) {
         if (most-- == 0) {
-            text *rest = text_bytes_part(&r->m, t, at, t->n);
-            list_add(&r->m, l, STRING(text_strip(&r->m, rest, NULL, STRIP_RIGHT)));
+            part_add(r, l, t, at, t->n);
             break;
         }
         size_t end = word_skip(t, at);
@@ -325,11 +319,10 @@ static void list_reverse(list *l)
 static list *split_words_last(renderer *r, text *t, int64_t most)
 {
     list *l = list_new(&r->m, 8);
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     for (size_t end = space_skip_back(t, t->n); end > 0;) {
         if (most-- == 0) {
-            size_t first = space_skip(t, 0);
-            part_add(r, l, t, first, end);
+            part_add(r, l, t, 0, end);
             break;
         }
         size_t first = word_skip_back(t, end);
@@ -344,7 +337,7 @@ static const text *separator_of(renderer *r, value v)
 {
     const text *separator = argument_text(r, v, "the separator");
     if (separator->n == 0) {
-        fault(&r->m, "empty separator");
+        template_fault(&r->m, "empty separator");
     }
     return separator;
 }
@@ -353,7 +346,7 @@ METHOD(str_split)
 {
     UNUSED_ALL;
     text *t = v.string;
-    int64_t most = given(a[1]) ? argument_integer(r, a[1], "maxsplit") : -1;
+    int64_t most = argument_given(a[1]) ? argument_integer(r, a[1], "maxsplit") : -1;
     if (!given_some(a[0])) {
         return list_value(split_words(r, t, most));
     }
@@ -365,7 +358,7 @@ METHOD(str_split)
         at = (size_t)hit + separator->n;
     }
     part_add(r, l, t, at, t->n);
-    spend(&r->m, t->n / 64);
+    sandbox_spend(&r->m, t->n / 64);
     return list_value(l);
 }
 
@@ -373,7 +366,7 @@ METHOD(str_rsplit)
 {
     UNUSED_ALL;
     text *t = v.string;
-    int64_t most = given(a[1]) ? argument_integer(r, a[1], "maxsplit") : -1;
+    int64_t most = argument_given(a[1]) ? argument_integer(r, a[1], "maxsplit") : -1;
     if (!given_some(a[0])) {
         return list_value(split_words_last(r, t, most));
     }
@@ -386,7 +379,7 @@ METHOD(str_rsplit)
     }
     part_add(r, l, t, 0, end);
     list_reverse(l);
-    spend(&r->m, t->n / 16);
+    sandbox_spend(&r->m, t->n / 16);
     return list_value(l);
 }
 
@@ -394,7 +387,7 @@ METHOD(str_splitlines)
 {
     UNUSED_ALL;
     const text *t = v.string;
-    bool keep = given(a[0]) && value_truth(&r->m, a[0]);
+    bool keep = argument_given(a[0]) && value_truth(&r->m, a[0]);
     list *l = list_new(&r->m, 8);
     for (size_t i = 0; i < t->n;) {
         size_t first = i, end = i;
@@ -407,7 +400,7 @@ METHOD(str_splitlines)
         }
         part_add(r, l, t, first, keep || !ended ? i : end);
     }
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     return list_value(l);
 }
 
@@ -420,13 +413,15 @@ METHOD(str_join)
     builder b = {0};
     for (size_t i = 0; i < n; i++) {
         if (items[i].kind != V_STRING) {
-            fault(&r->m, "sequence item %zu: expected str instance, %s found", i,
-                  type_name(items[i]));
+            template_fault(&r->m, "sequence item %zu: expected str instance, %s found", i,
+                           type_name(items[i]));
         }
         if (i > 0) {
             build_text(&r->m, &b, v.string);
         }
-        build_text(&r->m, &b, items[i].string);
+        const text *item = items[i].string;
+        bool escape = v.string->safe && !item->safe;
+        build_text(&r->m, &b, escape ? text_escape_html(&r->m, item) : item);
     }
     return STRING(build_end(&r->m, &b));
 }
@@ -470,10 +465,10 @@ METHOD(str_rpartition)
 static value pad(renderer *r, value v, const value *a, char align)
 {
     int32_t fill = ' ';
-    if (given(a[1])) {
+    if (argument_given(a[1])) {
         text copy = *argument_text(r, a[1], "The fill character");
         if (text_length(&copy) != 1) {
-            fault(&r->m, "The fill character must be exactly one character long");
+            template_fault(&r->m, "The fill character must be exactly one character long");
         }
         size_t at = 0;
         fill = char_next(copy.bytes, copy.n, &at);
@@ -518,7 +513,7 @@ METHOD(str_zfill)
 METHOD(str_expandtabs)
 {
     UNUSED_ALL;
-    int64_t size = given(a[0]) ? argument_integer(r, a[0], "tabsize") : 8, column = 0;
+    int64_t size = argument_given(a[0]) ? argument_integer(r, a[0], "tabsize") : 8, column = 0;
     const text *t = v.string;
     builder b = {0};
     for (size_t i = 0; i < t->n;) {
@@ -561,7 +556,7 @@ static bool char_is_ascii(int32_t c)
 
 static value all_are(renderer *r, const text *t, bool (*is)(int32_t c), bool when_empty)
 {
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     for (size_t i = 0; i < t->n;) {
         if (!is(char_next(t->bytes, t->n, &i))) {
             return BOOL(false);
@@ -618,7 +613,7 @@ METHOD(str_istitle)
         inside = upper || lower;
         some = some || inside;
     }
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     return BOOL(some);
 }
 
@@ -640,7 +635,7 @@ METHOD(str_format_map)
 {
     UNUSED_ALL;
     if (a[0].kind != V_DICT) {
-        fault(&r->m, "format_map() needs a mapping, not %s", type_name(a[0]));
+        template_fault(&r->m, "format_map() needs a mapping, not %s", type_name(a[0]));
     }
     arguments named = {0};
     named.n_named = a[0].dict->n;
@@ -659,7 +654,7 @@ METHOD(dict_get)
 {
     UNUSED_ALL;
     const value *found = dict_find(&r->m, v.dict, a[0]);
-    return found != NULL ? *found : given(a[1]) ? a[1] : NONE;
+    return found != NULL ? *found : argument_given(a[1]) ? a[1] : NONE;
 }
 
 static value view_of(renderer *r, value v, view_kind kind)
@@ -720,7 +715,7 @@ METHOD(sequence_index)
             return INT(i);
         }
     }
-    fault(&r->m, "%s is not in %s", repr_chars(&r->m, a[0]), type_name(v));
+    template_fault(&r->m, "%s is not in %s", repr_chars(&r->m, a[0]), type_name(v));
 }
 
 METHOD(number_is_integer)
@@ -763,7 +758,7 @@ METHOD(loop_cycle)
 {
     (void)a;
     if (all->n == 0) {
-        fault(&r->m, "no items for cycling given");
+        template_fault(&r->m, "no items for cycling given");
     }
     return all->positional[v.loop->index0 % (int64_t)all->n];
 }

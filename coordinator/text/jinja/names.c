@@ -38,7 +38,7 @@ static symbol *symbol_own(finder *f, const symbols *s, const text *name)
             return &s->items[i];
         }
     }
-    spend(f->m, 1 + s->n / 8);
+    sandbox_spend(f->m, 1 + s->n / 8);
     return NULL;
 }
 
@@ -149,8 +149,8 @@ static void visit_expression(finder *f, symbols *s, const node *n)
     if (n == NULL) {
         return;
     }
-    descend(f->m);
-    spend(f->m, 1);
+    sandbox_descend(f->m);
+    sandbox_spend(f->m, 1);
     if (n->kind == N_NAME) {
         name_load(f, s, n->name);
     }
@@ -159,7 +159,7 @@ static void visit_expression(finder *f, symbols *s, const node *n)
     visit_expression(f, s, n->c);
     visit_expressions(f, s, &n->items);
     visit_call(f, s, n->call);
-    ascend(f->m);
+    sandbox_ascend(f->m);
 }
 
 static void visit_target(finder *f, symbols *s, const node *n, bool declare)
@@ -228,12 +228,12 @@ static void visit_statement(finder *f, symbols *s, const node *n)
 
 static void visit_statements(finder *f, symbols *s, const node_list *l)
 {
-    descend(f->m);
+    sandbox_descend(f->m);
     for (size_t i = 0; i < l->n; i++) {
         f->m->line = l->items[i]->line;
         visit_statement(f, s, l->items[i]);
     }
-    ascend(f->m);
+    sandbox_ascend(f->m);
 }
 
 /* ---- inner scopes ---- */
@@ -263,8 +263,8 @@ static bool node_uses(finder *f, const node *n, const text *name)
     if (n == NULL) {
         return false;
     }
-    descend(f->m);
-    spend(f->m, 1);
+    sandbox_descend(f->m);
+    sandbox_spend(f->m, 1);
     bool uses = (n->kind == N_NAME && n->name == name) || node_uses(f, n->a, name) ||
                 node_uses(f, n->b, name) || node_uses(f, n->c, name) ||
                 list_uses(f, &n->items, name) || list_uses(f, &n->body, name) ||
@@ -272,7 +272,7 @@ static bool node_uses(finder *f, const node *n, const text *name)
     for (size_t i = 0; i < n->n_parameters && !uses; i++) {
         uses = node_uses(f, n->parameters[i].fallback, name);
     }
-    ascend(f->m);
+    sandbox_ascend(f->m);
     return uses;
 }
 
@@ -388,12 +388,12 @@ static void inner_scope_find(finder *f, const symbols *s, node *n)
 
 static void inner_scopes_find(finder *f, const symbols *s, const node_list *l)
 {
-    descend(f->m);
+    sandbox_descend(f->m);
     for (size_t i = 0; i < l->n; i++) {
         f->m->line = l->items[i]->line;
         inner_scope_find(f, s, l->items[i]);
     }
-    ascend(f->m);
+    sandbox_ascend(f->m);
 }
 
 void tree_scopes_find(sandbox *m, tree *t, const special_names *special)

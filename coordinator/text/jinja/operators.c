@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,16 +36,17 @@ static _Noreturn void no_operation(renderer *r, node_kind op, value a, value b)
         undefined_fault(&r->m, a.kind == V_UNDEFINED ? a : b);
     }
     if (op == N_ADD && (a.kind == V_STRING || a.kind == V_LIST || a.kind == V_TUPLE)) {
-        fault(&r->m, "can only concatenate %s (not \"%s\") to %s", type_name(a), type_name(b),
-              type_name(a));
+        template_fault(&r->m, "can only concatenate %s (not \"%s\") to %s", type_name(a),
+                       type_name(b), type_name(a));
     }
-    fault(&r->m, "unsupported operand type(s) for %s: '%s' and '%s'", op_spelling(op), type_name(a),
-          type_name(b));
+    template_fault(&r->m, "unsupported operand type(s) for %s: '%s' and '%s'", op_spelling(op),
+                   type_name(a), type_name(b));
 }
 
 static _Noreturn void too_large(renderer *r)
 {
-    fault(&r->m, "an integer of more than 64 bits: arithmetic of this size is not supported");
+    template_fault(&r->m,
+                   "an integer of more than 64 bits: arithmetic of this size is not supported");
 }
 
 /* ---- integers ---- */
@@ -59,7 +61,7 @@ static value integer_power(renderer *r, int64_t base, int64_t exponent)
 {
     if (exponent < 0) {
         if (base == 0) {
-            fault(&r->m, "0.0 cannot be raised to a negative power");
+            template_fault(&r->m, "0.0 cannot be raised to a negative power");
         }
         return FLOAT(pow((double)base, (double)exponent));
     }
@@ -81,10 +83,10 @@ static value integers_operate(renderer *r, node_kind op, int64_t a, int64_t b)
     int64_t c = 0;
     bool overflow = false;
     if (b == 0 && (op == N_FLOOR_DIVIDE || op == N_REMAINDER)) {
-        fault(&r->m, "integer division or modulo by zero");
+        template_fault(&r->m, "integer division or modulo by zero");
     }
     if (b == 0 && op == N_DIVIDE) {
-        fault(&r->m, "division by zero");
+        template_fault(&r->m, "division by zero");
     }
     switch (op) {
     case N_ADD:
@@ -142,14 +144,14 @@ static double real_floor_divide(double a, double b)
 static value real_power(renderer *r, double a, double b)
 {
     if (a == 0 && b < 0) {
-        fault(&r->m, "0.0 cannot be raised to a negative power");
+        template_fault(&r->m, "0.0 cannot be raised to a negative power");
     }
     if (a < 0 && isfinite(a) && isfinite(b) && b != floor(b)) {
-        fault(&r->m, "a negative number to a fractional power is complex: not supported");
+        template_fault(&r->m, "a negative number to a fractional power is complex: not supported");
     }
     double x = pow(a, b);
     if (isinf(x) && isfinite(a) && isfinite(b)) {
-        fault(&r->m, "(34, 'Numerical result out of range')");
+        template_fault(&r->m, "(34, 'Numerical result out of range')");
     }
     return FLOAT(x);
 }
@@ -157,9 +159,9 @@ static value real_power(renderer *r, double a, double b)
 static value reals_operate(renderer *r, node_kind op, double a, double b)
 {
     if (b == 0 && (op == N_DIVIDE || op == N_FLOOR_DIVIDE || op == N_REMAINDER)) {
-        fault(&r->m, op == N_REMAINDER      ? "float modulo"
-                     : op == N_FLOOR_DIVIDE ? "float floor division by zero"
-                                            : "float division by zero");
+        template_fault(&r->m, op == N_REMAINDER      ? "float modulo"
+                              : op == N_FLOOR_DIVIDE ? "float floor division by zero"
+                                                     : "float division by zero");
     }
     switch (op) {
     case N_ADD:
@@ -238,7 +240,7 @@ static value sequence_repeat(renderer *r, value v, int64_t times)
     return (value){.kind = v.kind, .list = l};
 }
 
-value operate(renderer *r, node_kind op, value a, value b)
+value values_operate(renderer *r, node_kind op, value a, value b)
 {
     if (value_is_number(a) && value_is_number(b)) {
         return numbers_operate(r, op, a, b);
@@ -263,14 +265,14 @@ value operate(renderer *r, node_kind op, value a, value b)
     no_operation(r, op, a, b);
 }
 
-value operate_sign(renderer *r, node_kind op, value a)
+value value_sign(renderer *r, node_kind op, value a)
 {
     if (a.kind == V_UNDEFINED) {
         undefined_fault(&r->m, a);
     }
     if (!value_is_number(a)) {
-        fault(&r->m, "bad operand type for unary %s: '%s'", op == N_NEGATE ? "-" : "+",
-              type_name(a));
+        template_fault(&r->m, "bad operand type for unary %s: '%s'", op == N_NEGATE ? "-" : "+",
+                       type_name(a));
     }
     if (a.kind == V_FLOAT) {
         return FLOAT(op == N_NEGATE ? -a.real : a.real);
@@ -290,7 +292,7 @@ value operate_sign(renderer *r, node_kind op, value a)
     return INT(-value_integer(a));
 }
 
-bool compare(renderer *r, compare_op op, value a, value b)
+bool values_compare(renderer *r, compare_op op, value a, value b)
 {
     sandbox *m = &r->m;
     switch (op) {
@@ -321,7 +323,7 @@ static const char *number_chars(sandbox *m, const text *t)
 {
     text copy = *t;
     text *s = text_strip(m, &copy, NULL, STRIP_BOTH);
-    char *out = take(m, s->n + 1);
+    char *out = sandbox_take(m, s->n + 1);
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
         bool between = i > 0 && i + 1 < s->n && isalnum((unsigned char)s->bytes[i - 1]) &&
@@ -340,13 +342,15 @@ static const char *number_chars(sandbox *m, const text *t)
 value integer_from_real(sandbox *m, double x)
 {
     if (isnan(x)) {
-        fault(m, "cannot convert float NaN to integer");
+        template_fault(m, "cannot convert float NaN to integer");
     }
     if (isinf(x)) {
-        fault(m, "cannot convert float infinity to integer");
+        template_fault(m, "cannot convert float infinity to integer");
     }
     if (x >= 9223372036854775808.0 || x < -9223372036854775808.0) {
-        fault(m, "a float too large for a 64-bit integer");
+        char digits[400]; /* exact: printf writes all digits of a double */
+        int n = snprintf(digits, sizeof digits, "%.0f", x);
+        return integer_parse(m, text_of(m, digits)->bytes, (size_t)n);
     }
     return INT((int64_t)x);
 }
@@ -370,7 +374,7 @@ static const char *base_skip(const char *s, int64_t *base)
 value integer_from_text(sandbox *m, const text *t, int64_t base)
 {
     if (base != 0 && (base < 2 || base > 36)) {
-        fault(m, "int() base must be >= 2 and <= 36, or 0");
+        template_fault(m, "int() base must be >= 2 and <= 36, or 0");
     }
     const char *s = number_chars(m, t);
     if (s == NULL) {
@@ -396,7 +400,8 @@ value integer_from_text(sandbox *m, const text *t, int64_t base)
             return MISSING;
         }
         if (sum > ((uint64_t)INT64_MAX - (uint64_t)digit) / (uint64_t)base) {
-            fault(m, "an integer of more than 64 bits in base %d is not supported", (int)base);
+            template_fault(m, "an integer of more than 64 bits in base %d is not supported",
+                           (int)base);
         }
         sum = sum * (uint64_t)base + (uint64_t)digit;
     }

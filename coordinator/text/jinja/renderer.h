@@ -47,8 +47,8 @@ typedef struct renderer {
 void tree_render(renderer *r, const tree *t);
 void renderer_free(renderer *r);
 
-value evaluate(renderer *r, const node *n, frame *f);
-arguments evaluate_arguments(renderer *r, const call_shape *c, frame *f); /* c may be NULL */
+value expression_evaluate(renderer *r, const node *n, frame *f);
+arguments arguments_evaluate(renderer *r, const call_shape *c, frame *f); /* c may be NULL */
 /* A chain of filters whose innermost one has no subject of its own, on a subject. */
 value filter_apply(renderer *r, const node *n, value subject, frame *f);
 
@@ -67,12 +67,12 @@ int64_t loop_length(renderer *r, loop_state *l);
 bool loop_peek(renderer *r, loop_state *l); /* false: no item after the current one */
 
 /* a OP b for N_ADD ... N_POWER (operators.c). */
-value operate(renderer *r, node_kind op, value a, value b);
-value operate_sign(renderer *r, node_kind op, value a);
-bool compare(renderer *r, compare_op op, value a, value b);
+value values_operate(renderer *r, node_kind op, value a, value b);
+value value_sign(renderer *r, node_kind op, value a);
+bool values_compare(renderer *r, compare_op op, value a, value b);
 /* int(text) by Python's rules; MISSING where it is none. */
 value integer_from_text(sandbox *m, const text *t, int64_t base);
 value real_from_text(sandbox *m, const text *t);
-value integer_from_real(sandbox *m, double x); /* faults where it has more than 64 bits */
+value integer_from_real(sandbox *m, double x); /* towards zero; faults on nan and inf */
 
 #endif

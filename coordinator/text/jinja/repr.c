@@ -10,7 +10,7 @@
 
 const char *text_chars(sandbox *m, const text *t)
 {
-    char *s = take(m, t->n + 1);
+    char *s = sandbox_take(m, t->n + 1);
     for (size_t i = 0; i < t->n; i++) {
         s[i] = t->bytes[i] == '\0' ? ' ' : t->bytes[i];
     }
@@ -121,7 +121,7 @@ static void build_quoted(sandbox *m, builder *b, const text *t)
     }
     build_char(m, b, quote);
     build_string(m, b, t->safe ? ")" : "");
-    spend(m, t->n / 16);
+    sandbox_spend(m, t->n / 16);
 }
 
 /* ---- containers ---- */
@@ -208,7 +208,7 @@ static void build_container(sandbox *m, builder *b, value v)
 
 void build_repr(sandbox *m, builder *b, value v)
 {
-    spend(m, 1);
+    sandbox_spend(m, 1);
     switch (v.kind) {
     case V_UNDEFINED:
     case V_MISSING:
@@ -236,9 +236,9 @@ void build_repr(sandbox *m, builder *b, value v)
         build_range(m, b, v.range);
         return;
     default:
-        descend(m);
+        sandbox_descend(m);
         build_container(m, b, v);
-        ascend(m);
+        sandbox_ascend(m);
     }
 }
 

@@ -35,7 +35,7 @@ void sandbox_free(sandbox *m)
     m->room_bytes = 0;
 }
 
-void fault(sandbox *m, const char *format, ...)
+void template_fault(sandbox *m, const char *format, ...)
 {
     char text[FLO_ERR_BYTES];
     va_list args;
@@ -50,11 +50,12 @@ static void block_add(sandbox *m, size_t n_bytes)
 {
     size_t size = n_bytes > BLOCK_BYTES / 4 ? n_bytes : BLOCK_BYTES;
     if (size > SANDBOX_MEMORY_MAX - m->memory_bytes) {
-        fault(m, "the template needs more than %d MiB of memory", SANDBOX_MEMORY_MAX >> 20);
+        template_fault(m, "the template needs more than %d MiB of memory",
+                       SANDBOX_MEMORY_MAX >> 20);
     }
     struct memory_block *b = malloc(sizeof *b + size);
     if (b == NULL) {
-        fault(m, "out of memory");
+        template_fault(m, "out of memory");
     }
     *b = (struct memory_block){.older = m->blocks, .n_bytes = size};
     m->blocks = b;
@@ -63,10 +64,11 @@ static void block_add(sandbox *m, size_t n_bytes)
     m->room_bytes = size;
 }
 
-void *take(sandbox *m, size_t n_bytes)
+void *sandbox_take(sandbox *m, size_t n_bytes)
 {
     if (n_bytes > SANDBOX_MEMORY_MAX) {
-        fault(m, "the template needs more than %d MiB of memory", SANDBOX_MEMORY_MAX >> 20);
+        template_fault(m, "the template needs more than %d MiB of memory",
+                       SANDBOX_MEMORY_MAX >> 20);
     }
     size_t rounded =
         n_bytes == 0 ? BLOCK_ALIGN : (n_bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN;
@@ -87,22 +89,22 @@ void *take(sandbox *m, size_t n_bytes)
     return p;
 }
 
-void spend(sandbox *m, size_t n_steps)
+void sandbox_spend(sandbox *m, size_t n_steps)
 {
     if (n_steps > (size_t)(SANDBOX_STEPS_MAX - m->steps)) {
-        fault(m, "the template runs for more than %d steps", SANDBOX_STEPS_MAX);
+        template_fault(m, "the template runs for more than %d steps", SANDBOX_STEPS_MAX);
     }
     m->steps += (int64_t)n_steps;
 }
 
-void descend(sandbox *m)
+void sandbox_descend(sandbox *m)
 {
     if (++m->depth > SANDBOX_DEPTH_MAX) {
-        fault(m, "nested more than %d levels deep", SANDBOX_DEPTH_MAX);
+        template_fault(m, "nested more than %d levels deep", SANDBOX_DEPTH_MAX);
     }
 }
 
-void ascend(sandbox *m)
+void sandbox_ascend(sandbox *m)
 {
     m->depth--;
 }

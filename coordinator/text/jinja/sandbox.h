@@ -17,9 +17,9 @@
 
 enum {
     SANDBOX_DEPTH_MAX = 1200,       /* nested evaluations; about 0.5 KiB of C stack each */
-    SANDBOX_STEPS_MAX = 50000000,   /* nodes evaluated, items and blocks of text passed over */
-    SANDBOX_MEMORY_MAX = 768 << 20, /* bytes */
-    SANDBOX_OUTPUT_MAX = 128 << 20, /* bytes of one render */
+    SANDBOX_STEPS_MAX = 20000000,   /* nodes evaluated, items and blocks of text passed over */
+    SANDBOX_MEMORY_MAX = 256 << 20, /* bytes */
+    SANDBOX_OUTPUT_MAX = 64 << 20,  /* bytes of one render */
     SANDBOX_TEMPLATE_MAX = 8 << 20, /* bytes of a template's source */
     SANDBOX_RANGE_MAX = 100000,     /* items of a range, as in the reference's sandbox */
 };
@@ -43,18 +43,19 @@ void sandbox_init(sandbox *m, const char *name, flo_err *err);
 void sandbox_free(sandbox *m);
 
 /* Leaves for way_out, err holding "NAME line N: SENTENCE". */
-_Noreturn void fault(sandbox *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void template_fault(sandbox *m, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* n_bytes aligned to 16, not cleared; never NULL. */
-void *take(sandbox *m, size_t n_bytes);
+void *sandbox_take(sandbox *m, size_t n_bytes);
 
 /* Counts work against the limit on steps. */
-void spend(sandbox *m, size_t n_steps);
+void sandbox_spend(sandbox *m, size_t n_steps);
 
 /* Counts nesting against the limit on depth. */
-void descend(sandbox *m);
-void ascend(sandbox *m);
+void sandbox_descend(sandbox *m);
+void sandbox_ascend(sandbox *m);
 
-#define TAKE(m, type, n) ((type *)take((m), sizeof(type) * (size_t)(n)))
+#define TAKE(m, type, n) ((type *)sandbox_take((m), sizeof(type) * (size_t)(n)))
 
 #endif

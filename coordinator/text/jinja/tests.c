@@ -103,19 +103,19 @@ TEST_OF(is_escaped)
 TEST_OF(is_odd)
 {
     (void)a, (void)all;
-    return BOOL(value_equal(&r->m, operate(r, N_REMAINDER, v, INT(2)), INT(1)));
+    return BOOL(value_equal(&r->m, values_operate(r, N_REMAINDER, v, INT(2)), INT(1)));
 }
 
 TEST_OF(is_even)
 {
     (void)a, (void)all;
-    return BOOL(value_equal(&r->m, operate(r, N_REMAINDER, v, INT(2)), INT(0)));
+    return BOOL(value_equal(&r->m, values_operate(r, N_REMAINDER, v, INT(2)), INT(0)));
 }
 
 TEST_OF(is_divisible)
 {
     (void)all;
-    return BOOL(value_equal(&r->m, operate(r, N_REMAINDER, v, a[0]), INT(0)));
+    return BOOL(value_equal(&r->m, values_operate(r, N_REMAINDER, v, a[0]), INT(0)));
 }
 
 TEST_OF(is_same)
@@ -133,37 +133,37 @@ TEST_OF(is_in)
 TEST_OF(is_eq)
 {
     (void)all;
-    return BOOL(compare(r, OP_EQ, v, a[0]));
+    return BOOL(values_compare(r, OP_EQ, v, a[0]));
 }
 
 TEST_OF(is_ne)
 {
     (void)all;
-    return BOOL(compare(r, OP_NE, v, a[0]));
+    return BOOL(values_compare(r, OP_NE, v, a[0]));
 }
 
 TEST_OF(is_lt)
 {
     (void)all;
-    return BOOL(compare(r, OP_LT, v, a[0]));
+    return BOOL(values_compare(r, OP_LT, v, a[0]));
 }
 
 TEST_OF(is_le)
 {
     (void)all;
-    return BOOL(compare(r, OP_LE, v, a[0]));
+    return BOOL(values_compare(r, OP_LE, v, a[0]));
 }
 
 TEST_OF(is_gt)
 {
     (void)all;
-    return BOOL(compare(r, OP_GT, v, a[0]));
+    return BOOL(values_compare(r, OP_GT, v, a[0]));
 }
 
 TEST_OF(is_ge)
 {
     (void)all;
-    return BOOL(compare(r, OP_GE, v, a[0]));
+    return BOOL(values_compare(r, OP_GE, v, a[0]));
 }
 
 /* str.islower and str.isupper: some cased letter, and none of the other case. */
@@ -171,7 +171,7 @@ static bool is_all_case(renderer *r, value v, bool upper)
 {
     const text *t = value_str(&r->m, v);
     bool some = false;
-    spend(&r->m, t->n / 8);
+    sandbox_spend(&r->m, t->n / 8);
     for (size_t i = 0; i < t->n;) {
         int32_t c = char_next(t->bytes, t->n, &i);
         if (char_is_title(c) || (upper ? char_is_lower(c) : char_is_upper(c))) {

@@ -29,11 +29,11 @@ text *text_borrow(sandbox *m, const char *bytes, size_t n)
 
 text *text_copy(sandbox *m, const char *bytes, size_t n)
 {
-    char *copy = take(m, n);
+    char *copy = sandbox_take(m, n);
     if (n > 0) {
         memcpy(copy, bytes, n);
     }
-    spend(m, n / 64);
+    sandbox_spend(m, n / 64);
     return text_new(m, copy, n, NULL);
 }
 
@@ -47,7 +47,7 @@ text *text_of(sandbox *m, const char *terminated)
 static struct text_room *room_new(sandbox *m, size_t capacity)
 {
     struct text_room *r = TAKE(m, struct text_room, 1);
-    r->bytes = take(m, capacity);
+    r->bytes = sandbox_take(m, capacity);
     r->used = 0;
     r->capacity = capacity;
     return r;
@@ -65,7 +65,7 @@ static void build_reserve(sandbox *m, builder *b, size_t n)
 {
     size_t used = b->room == NULL ? 0 : b->room->used;
     if (n > SANDBOX_MEMORY_MAX || used + n > SANDBOX_MEMORY_MAX) {
-        fault(m, "a text grows over %d MiB", SANDBOX_MEMORY_MAX >> 20);
+        template_fault(m, "a text grows over %d MiB", SANDBOX_MEMORY_MAX >> 20);
     }
     if (b->room == NULL || b->room->capacity - used < n) {
         struct text_room *r = room_new(m, used + n < 32 ? 64 : (used + n) * 2);
@@ -80,7 +80,7 @@ void build_bytes(sandbox *m, builder *b, const char *bytes, size_t n)
 {
     build_reserve(m, b, n);
     room_add(b->room, bytes, n);
-    spend(m, n / 64);
+    sandbox_spend(m, n / 64);
 }
 
 void build_string(sandbox *m, builder *b, const char *terminated)
@@ -107,10 +107,10 @@ void build_repeated(sandbox *m, builder *b, int32_t c, int64_t times)
     char bytes[4];
     size_t n = char_put(bytes, c);
     if (times > SANDBOX_MEMORY_MAX / 4) {
-        fault(m, "a text grows over %d MiB", SANDBOX_MEMORY_MAX >> 20);
+        template_fault(m, "a text grows over %d MiB", SANDBOX_MEMORY_MAX >> 20);
     }
     build_reserve(m, b, n * (size_t)times);
-    spend(m, (size_t)times / 16);
+    sandbox_spend(m, (size_t)times / 16);
     for (int64_t i = 0; i < times; i++) {
         room_add(b->room, bytes, n);
     }
@@ -136,7 +136,7 @@ text *text_join(sandbox *m, const text *a, const text *b)
     struct text_room *r = a->room;
     if (r != NULL && a->bytes + a->n == r->bytes + r->used && r->capacity - r->used >= b->n) {
         room_add(r, b->bytes, b->n); /* b lies before the free bytes or elsewhere: no overlap */
-        spend(m, b->n / 64);
+        sandbox_spend(m, b->n / 64);
         return text_new(m, a->bytes, a->n + b->n, r);
     }
     builder both = {0};
@@ -151,14 +151,14 @@ text *text_repeat(sandbox *m, const text *t, int64_t times)
         return text_borrow(m, "", 0);
     }
     if ((uint64_t)times > SANDBOX_MEMORY_MAX / 2 / t->n) {
-        fault(m, "a text repeated %lld times is too large", (long long)times);
+        template_fault(m, "a text repeated %lld times is too large", (long long)times);
     }
     builder b = {0};
     build_reserve(m, &b, t->n * (size_t)times);
     for (int64_t i = 0; i < times; i++) {
         build_text(m, &b, t);
     }
-    spend(m, (size_t)times);
+    sandbox_spend(m, (size_t)times);
     return build_end(m, &b);
 }
 
@@ -271,7 +271,7 @@ text *text_part(sandbox *m, text *t, int64_t first, int64_t last)
     if (first >= last) {
         return text_borrow(m, "", 0);
     }
-    spend(m, t->n / 64);
+    sandbox_spend(m, t->n / 64);
     size_t begin = text_offset(t, first);
     text rest = {t->bytes + begin, t->n - begin, length - first, false, NULL};
     size_t size = text_offset(&rest, last - first);
@@ -282,7 +282,7 @@ text *text_part(sandbox *m, text *t, int64_t first, int64_t last)
 
 text *text_reversed(sandbox *m, const text *t)
 {
-    char *bytes = take(m, t->n);
+    char *bytes = sandbox_take(m, t->n);
     size_t out = t->n;
     for (size_t i = 0; i < t->n;) {
         size_t start = i;
@@ -290,7 +290,7 @@ text *text_reversed(sandbox *m, const text *t)
         out -= i - start;
         memcpy(bytes + out, t->bytes + start, i - start);
     }
-    spend(m, t->n / 16);
+    sandbox_spend(m, t->n / 16);
     return text_new(m, bytes, t->n, NULL);
 }
 
@@ -337,7 +337,7 @@ static text *replace_between(sandbox *m, const text *t, const text *new_, int64_
         size_t start = at;
         (void)char_next(t->bytes, t->n, &at);
         build_bytes(m, &b, t->bytes + start, at - start);
-        spend(m, 1);
+        sandbox_spend(m, 1);
     }
     build_bytes(m, &b, t->bytes + at, t->n - at);
     return build_end(m, &b);
@@ -359,9 +359,9 @@ text *text_replace(sandbox *m, const text *t, const text *old, const text *new_,
         build_text(m, &b, new_);
         at = (size_t)hit + old->n;
         count -= count > 0;
-        spend(m, 1);
+        sandbox_spend(m, 1);
     }
-    spend(m, t->n / 64);
+    sandbox_spend(m, t->n / 64);
     build_bytes(m, &b, t->bytes + at, t->n - at);
     return build_end(m, &b);
 }

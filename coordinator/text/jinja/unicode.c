@@ -103,7 +103,7 @@ text *text_strip(sandbox *m, text *t, const text *chars, strip_ends ends)
             break;
         }
         first = next;
-        spend(m, 1);
+        sandbox_spend(m, 1);
     }
     while ((ends & STRIP_RIGHT) && last > first) {
         size_t before = last;
@@ -111,7 +111,7 @@ text *text_strip(sandbox *m, text *t, const text *chars, strip_ends ends)
             break;
         }
         last = before;
-        spend(m, 1);
+        sandbox_spend(m, 1);
     }
     text *part = text_bytes_part(m, t, first, last);
     if (last == t->n && first == 0) {
@@ -222,7 +222,7 @@ static void build_lower(sandbox *m, builder *b, const text *t, size_t at, size_t
 text *text_upper(sandbox *m, const text *t)
 {
     builder b = {0};
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     for (size_t i = 0; i < t->n;) {
         build_upper(m, &b, char_next(t->bytes, t->n, &i));
     }
@@ -232,7 +232,7 @@ text *text_upper(sandbox *m, const text *t)
 text *text_lower(sandbox *m, const text *t)
 {
     builder b = {0};
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     for (size_t i = 0; i < t->n;) {
         size_t at = i;
         int32_t c = char_next(t->bytes, t->n, &i);
@@ -247,18 +247,18 @@ text *text_casefold(sandbox *m, const text *t)
     utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)t->bytes, (utf8proc_ssize_t)t->n,
                                       &folded, UTF8PROC_CASEFOLD);
     if (n < 0) {
-        fault(m, "casefold: %s", utf8proc_errmsg(n));
+        template_fault(m, "casefold: %s", utf8proc_errmsg(n));
     }
     /* The copy may leave by longjmp, so the library's block must not wait for the free behind it.
      */
     char *bytes = NULL;
     if (n <= SANDBOX_MEMORY_MAX / 4 && m->memory_bytes < SANDBOX_MEMORY_MAX / 2) {
-        bytes = take(m, (size_t)n);
+        bytes = sandbox_take(m, (size_t)n);
         memcpy(bytes, folded, (size_t)n);
     }
     free(folded);
     if (bytes == NULL) {
-        fault(m, "casefold: the text is too large");
+        template_fault(m, "casefold: the text is too large");
     }
     return text_borrow(m, bytes, (size_t)n);
 }
@@ -275,7 +275,7 @@ text *text_capitalize(sandbox *m, const text *t)
             build_lower(m, &b, t, at, i, c);
         }
     }
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     return build_end(m, &b);
 }
 
@@ -293,7 +293,7 @@ text *text_title(sandbox *m, const text *t)
         }
         inside = char_is_cased(c);
     }
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     return build_end(m, &b);
 }
 
@@ -311,7 +311,7 @@ text *text_swapcase(sandbox *m, const text *t)
             build_char(m, &b, c);
         }
     }
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     return build_end(m, &b);
 }
 
@@ -341,7 +341,7 @@ text *text_escape_html(sandbox *m, const text *t)
             build_bytes(m, &b, t->bytes + i, 1);
         }
     }
-    spend(m, t->n / 8);
+    sandbox_spend(m, t->n / 8);
     return build_end(m, &b);
 }
 

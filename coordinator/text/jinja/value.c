@@ -60,7 +60,7 @@ const char *undefined_sentence(sandbox *m, value v)
 
 void undefined_fault(sandbox *m, value v)
 {
-    fault(m, "%s", undefined_sentence(m, v));
+    template_fault(m, "%s", undefined_sentence(m, v));
 }
 
 /* ---- kinds ---- */
@@ -130,7 +130,7 @@ value integer_parse(sandbox *m, const char *digits, size_t n)
         uint64_t digit = (uint64_t)(digits[i] - '0');
         if (magnitude > (largest - digit) / 10) {
             if (n - first > 4300) { /* Python's own limit */
-                fault(m, "an integer of more than 4300 digits");
+                template_fault(m, "an integer of more than 4300 digits");
             }
             builder b = {0};
             build_string(m, &b, negative ? "-" : "");
@@ -163,7 +163,7 @@ void list_add(sandbox *m, list *l, value v)
         l->capacity = capacity;
     }
     l->items[l->n++] = v;
-    spend(m, 1);
+    sandbox_spend(m, 1);
 }
 
 value list_value(list *l)
@@ -219,11 +219,11 @@ bool value_is_hashable(sandbox *m, value v)
 {
     if (v.kind == V_TUPLE) {
         bool hashable = true;
-        descend(m);
+        sandbox_descend(m);
         for (size_t i = 0; i < v.list->n && hashable; i++) {
             hashable = value_is_hashable(m, v.list->items[i]);
         }
-        ascend(m);
+        sandbox_ascend(m);
         return hashable;
     }
     return v.kind != V_LIST && v.kind != V_DICT && v.kind != V_VIEW;
@@ -233,7 +233,7 @@ static uint64_t hash_value(sandbox *m, value v)
 {
     switch (v.kind) {
     case V_STRING:
-        spend(m, v.string->n / 64);
+        sandbox_spend(m, v.string->n / 64);
         return hash_bytes(v.string->bytes, v.string->n);
     case V_BIG:
         return hash_bytes(v.string->bytes, v.string->n);
@@ -245,17 +245,17 @@ static uint64_t hash_value(sandbox *m, value v)
                                        : hash_bytes((const char *)&v.real, sizeof v.real);
     case V_TUPLE: {
         uint64_t h = 17;
-        descend(m);
+        sandbox_descend(m);
         for (size_t i = 0; i < v.list->n; i++) {
             h = h * 31 + hash_value(m, v.list->items[i]);
         }
-        ascend(m);
+        sandbox_ascend(m);
         return h;
     }
     case V_LIST:
     case V_DICT:
     case V_VIEW:
-        fault(m, "unhashable type: '%s'", type_name(v));
+        template_fault(m, "unhashable type: '%s'", type_name(v));
     default:
         return (uint64_t)v.kind; /* rare as keys: found by comparing */
     }
@@ -285,7 +285,7 @@ static dict_entry *entry_find(sandbox *m, const dict *d, value key, uint64_t has
     }
     for (size_t at = hash & (d->n_slots - 1); d->slots[at] != 0; at = (at + 1) & (d->n_slots - 1)) {
         dict_entry *e = &d->entries[d->slots[at] - 1];
-        spend(m, 1);
+        sandbox_spend(m, 1);
         if (e->hash == hash && value_equal(m, e->key, key)) {
             return e;
         }
@@ -337,7 +337,7 @@ void dict_set(sandbox *m, dict *d, value key, value content)
         slot_fill(d, d->n);
     }
     d->n++;
-    spend(m, 1);
+    sandbox_spend(m, 1);
 }
 
 void dict_set_named(sandbox *m, dict *d, const char *key, value content)
@@ -474,7 +474,7 @@ void value_items(sandbox *m, value v, value **items, size_t *n)
         v.iterator->next = v.iterator->n;
         return;
     default:
-        fault(m, "'%s' object is not iterable", type_name(v));
+        template_fault(m, "'%s' object is not iterable", type_name(v));
     }
     *items = l->items;
     *n = l->n;
@@ -503,7 +503,7 @@ static int integer_real_compare(int64_t a, double b)
 static int number_compare(sandbox *m, value a, value b)
 {
     if (a.kind == V_BIG || b.kind == V_BIG) {
-        fault(m, "comparing integers of more than 64 bits is not supported");
+        template_fault(m, "comparing integers of more than 64 bits is not supported");
     }
     if ((a.kind == V_FLOAT && isnan(a.real)) || (b.kind == V_FLOAT && isnan(b.real))) {
         return 2;
@@ -574,7 +574,7 @@ static bool contents_equal(sandbox *m, value a, value b)
     case V_UNDEFINED:
         return true;
     case V_STRING:
-        spend(m, a.string->n / 64);
+        sandbox_spend(m, a.string->n / 64);
         return text_equal(a.string, b.string);
     case V_LIST:
     case V_TUPLE:
@@ -590,7 +590,7 @@ static bool contents_equal(sandbox *m, value a, value b)
 
 bool value_equal(sandbox *m, value a, value b)
 {
-    spend(m, 1);
+    sandbox_spend(m, 1);
     if (value_is_number(a) && value_is_number(b)) {
         if (a.kind == V_BIG || b.kind == V_BIG) {
             return a.kind == b.kind && text_equal(a.string, b.string);
@@ -600,9 +600,9 @@ bool value_equal(sandbox *m, value a, value b)
     if (a.kind != b.kind) {
         return false;
     }
-    descend(m);
+    sandbox_descend(m);
     bool equal = contents_equal(m, a, b);
-    ascend(m);
+    sandbox_ascend(m);
     return equal;
 }
 
@@ -611,8 +611,8 @@ static _Noreturn void no_order(sandbox *m, value a, value b, const char *op)
     if (a.kind == V_UNDEFINED || b.kind == V_UNDEFINED) {
         undefined_fault(m, a.kind == V_UNDEFINED ? a : b);
     }
-    fault(m, "'%s' not supported between instances of '%s' and '%s'", op, type_name(a),
-          type_name(b));
+    template_fault(m, "'%s' not supported between instances of '%s' and '%s'", op, type_name(a),
+                   type_name(b));
 }
 
 /* Sequences are ordered by their first difference. */
@@ -629,20 +629,20 @@ static bool lists_ordered(sandbox *m, const list *a, const list *b, const char *
 
 static bool ordered(sandbox *m, value a, value b, const char *op, bool or_equal)
 {
-    spend(m, 1);
+    sandbox_spend(m, 1);
     if (value_is_number(a) && value_is_number(b)) {
         int order = number_compare(m, a, b);
         return order == -1 || (or_equal && order == 0);
     }
     if (a.kind == V_STRING && b.kind == V_STRING) {
         int order = text_compare(a.string, b.string);
-        spend(m, a.string->n / 64);
+        sandbox_spend(m, a.string->n / 64);
         return order < 0 || (or_equal && order == 0);
     }
     if (a.kind == b.kind && (a.kind == V_LIST || a.kind == V_TUPLE)) {
-        descend(m);
+        sandbox_descend(m);
         bool result = lists_ordered(m, a.list, b.list, op, or_equal);
-        ascend(m);
+        sandbox_ascend(m);
         return result;
     }
     no_order(m, a, b, op);
@@ -661,12 +661,12 @@ bool value_less_equal(sandbox *m, value a, value b, const char *op)
 static bool text_contains(sandbox *m, value container, value item)
 {
     if (item.kind == V_UNDEFINED) {
-        fault(m, "'in <string>' requires string as left operand, not Undefined");
+        template_fault(m, "'in <string>' requires string as left operand, not Undefined");
     }
     if (item.kind != V_STRING) {
-        fault(m, "'in <string>' requires string as left operand, not %s", type_name(item));
+        template_fault(m, "'in <string>' requires string as left operand, not %s", type_name(item));
     }
-    spend(m, container.string->n / 64);
+    sandbox_spend(m, container.string->n / 64);
     return text_find(container.string, item.string, 0, container.string->n) >= 0;
 }
 
@@ -682,7 +682,7 @@ bool value_contains(sandbox *m, value container, value item)
         return dict_find(m, container.view->of, item) != NULL;
     }
     if (!value_is_iterable(container)) {
-        fault(m, "argument of type '%s' is not iterable", type_name(container));
+        template_fault(m, "argument of type '%s' is not iterable", type_name(container));
     }
     value *items;
     size_t n;

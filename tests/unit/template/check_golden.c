@@ -101,11 +101,18 @@ static void chats_render_as_recorded(void **state)
     assert_int_equal(n, 60);
 }
 
+static void random_templates_render_as_recorded(void **state)
+{
+    (void)state;
+    file_holds("tests/golden/template/differential.json", 300);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_templates_render_as_recorded),
         cmocka_unit_test(chats_render_as_recorded),
+        cmocka_unit_test(random_templates_render_as_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
