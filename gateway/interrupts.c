@@ -34,7 +34,7 @@ void interrupts_open(void)
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
         struct sigaction old, now = {.sa_handler = note};
         sigaction(asked[i], NULL, &old);
-        if (old.sa_handler != SIG_IGN) {
+        if (asked[i] != SIGHUP || old.sa_handler != SIG_IGN) {
             sigaction(asked[i], &now, NULL); /* no SA_RESTART: a blocked write is to end */
         }
     }

@@ -2,8 +2,9 @@
  * interrupts.h - signals that ask the program to end, as something poll() can wait for.
  *
  * INT, TERM and HUP are noted and wake whoever polls; what to do about them is decided in the loop,
- * never in the handler. A signal that was ignored when the program started (nohup, a shell's `&`)
- * stays ignored. PIPE is ignored: a write then fails, and says so.
+ * never in the handler. HUP stays ignored where it was at the start (nohup); INT does not, though a
+ * script's `&` ignores it: who sends it to this very process means it. PIPE is ignored: a write then
+ * fails, and says so.
  */
 #ifndef FLOTILLA_GATEWAY_INTERRUPTS_H
 #define FLOTILLA_GATEWAY_INTERRUPTS_H

@@ -47,8 +47,8 @@ static void add_environment(job_command *c, const job_request *r)
     word_list_add(d, "OMPI_MCA_btl_sm_eager_limit=65536");
     word_list_add(d, "OMPI_MCA_btl_sm_max_send_size=131072");
     word_list_add(d, "OMPI_MCA_odls_base_sigkill_timeout=0");
-    word_list_addf(d, "OMPI_MCA_orte_tmpdir_base=%s", r->run_folder);
     if (job_is_local(r->hosts)) {
+        word_list_addf(d, "OMPI_MCA_orte_tmpdir_base=%s", r->run_folder);
         word_list_add(d, "OMPI_MCA_oob_tcp_if_include=lo");
         word_list_add(d, "OMPI_MCA_btl_tcp_if_include=lo");
         if (r->memory_folder[0] != '\0') {

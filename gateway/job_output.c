@@ -187,6 +187,8 @@ static bool start_fault(const job_output *o, flo_err *err)
         {"ssh: ", "a host cannot be reached"},
         {"Permission denied", "a host cannot be reached (mpirun needs ssh without a password)"},
         {"Host key verification failed", "a host cannot be reached (log in by ssh once before)"},
+        {"lost communication", "the connection to a host was lost"},
+        {"unable to reliably start", "a host cannot be reached, or the connection to it was lost"},
         {"not enough slots", "mpirun sees too few slots"},
         {"root is an extremely bad idea", "mpirun does not start as root"},
     };

@@ -85,8 +85,10 @@ static int make_under(char path[RUN_FOLDER_PATH_BYTES], const char *parent)
 
 flo_code run_folder_open(run_folder *f, flo_err *err)
 {
+    /* a TMPDIR that is not there, or too deep for a socket's path, is passed over */
     const char *parent = getenv("TMPDIR");
-    if (parent == NULL || parent[0] != '/' || strlen(parent) + 24 > RUN_FOLDER_PATH_BYTES) {
+    if (parent == NULL || parent[0] != '/' || strlen(parent) + 24 > RUN_FOLDER_PATH_BYTES ||
+        access(parent, W_OK | X_OK) != 0) {
         parent = "/tmp";
     }
     remove_left_behind(parent);

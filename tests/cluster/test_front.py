@@ -229,6 +229,13 @@ class Front(unittest.TestCase):
         self.interrupted("", "SLOW", signal.SIGTERM, 143)
         self.interrupted("", "SLOW", signal.SIGHUP, 129)
 
+    def test_a_background_job_of_a_script_can_be_interrupted(self):
+        script = '"$@" & sleep 3; kill -INT $!; wait $!'  # bash lets it start with INT ignored
+        p = subprocess.run(["bash", "-c", script, "bash", *self.command("generate", "--prompt", "SLOW")],
+                           capture_output=True, timeout=20, env=self.environment(TMPDIR="/no/such/folder"))
+        self.assertEqual(p.returncode, 130, p.stderr)
+        self.left_nothing()
+
     def test_ranks_that_do_not_listen_end_too(self):
         self.interrupted("deaf", "SLOW", signal.SIGINT, 130)
 
