@@ -181,7 +181,7 @@ class Job(unittest.TestCase):
         self.refused(2, "colour", "--prompt", "x", "--cluster", path)
 
     def test_a_dump_that_cannot_be_written(self):
-        self.refused(1, "/no/such", "--prompt", "x", "--dump", "/no/such/d.safetensors")
+        self.refused(2, "/no/such", "--prompt", "x", "--dump", "/no/such/d.safetensors")
 
     # -- ranks that die, people who change their mind
 
