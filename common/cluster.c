@@ -9,6 +9,7 @@
 #include "common/bytes.h"
 #include "common/check.h"
 #include "common/json.h"
+#include "common/layout.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -107,7 +108,7 @@ static const field cluster_fields[] = {
      .kind = FIELD_INTEGER,
      .offset = offsetof(cluster, n_threads),
      .min = 0,
-     .max = 4096},
+     .max = WORKER_THREADS_MAX},
     {.key = "model", .kind = FIELD_TEXT, .offset = offsetof(cluster, model), .max = 1024},
     {.key = "cache_dir", .kind = FIELD_TEXT, .offset = offsetof(cluster, cache_dir), .max = 1024},
     {.key = "interface", .kind = FIELD_NETWORK, .offset = offsetof(cluster, interface), .max = 64},

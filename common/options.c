@@ -4,6 +4,7 @@
 #include "common/options.h"
 
 #include "common/check.h"
+#include "common/layout.h"
 #include "common/log.h"
 #include "common/plan.h"
 
@@ -37,7 +38,7 @@ static size_t table_of(run_options *o, argument table[OPTIONS_MAX])
          .kind = ARGUMENT_INTEGER,
          .out = &o->n_threads,
          .min = 1,
-         .max = 4096},
+         .max = WORKER_THREADS_MAX},
         {.name = "--memory", .kind = ARGUMENT_BYTES, .out = &o->memory_bytes, .min = 1},
         {.name = "--weights", .kind = ARGUMENT_CHOICE, .out = &o->weights, .choices = weight_names},
         {.name = "--activations",

@@ -263,6 +263,19 @@ static int32_t draw(sampler *s, const logit_row *row, double u)
     return id_at(row, s->order[left - 1]->at);
 }
 
+/* At such a temperature a logit is no f32 any more; what is left of sampling is its limit, greedy.
+ */
+static bool is_too_cold(const sampler *s, const sampling *how, int32_t n)
+{
+    float temperature = (float)how->temperature;
+    for (int32_t i = 0; i < n; i++) {
+        if (!isfinite(s->list[i].logit / temperature)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 flo_code sampler_choose(sampler *s, const sampling *how, const logit_row *row,
                         const int32_t *history, int32_t n_history, uint64_t index, int32_t *id,
                         flo_err *err)
@@ -271,7 +284,7 @@ flo_code sampler_choose(sampler *s, const sampling *how, const logit_row *row,
     if (code != FLO_OK) {
         return code;
     }
-    if (how->temperature == 0) {
+    if (how->temperature == 0 || is_too_cold(s, how, row->n)) {
         *id = greedy(s, row);
         return FLO_OK;
     }

@@ -10,12 +10,13 @@
 #define FLOTILLA_WORKER_NODE_H
 
 #include "common/error.h"
+#include "common/layout.h"
 #include "common/machine.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { NODE_THREADS_MAX = 4096 };
+enum { NODE_THREADS_MAX = WORKER_THREADS_MAX };
 
 typedef struct node_wish { /* as in the message Setup */
     int32_t numa;          /* -1: by place */

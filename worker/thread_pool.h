@@ -9,12 +9,13 @@
 #define FLOTILLA_WORKER_THREAD_POOL_H
 
 #include "common/error.h"
+#include "common/layout.h"
 
 #include <stdint.h>
 
 typedef struct thread_pool thread_pool;
 
-enum { POOL_THREADS_MAX = 1024 };
+enum { POOL_THREADS_MAX = WORKER_THREADS_MAX };
 
 /* n_threads in [1, POOL_THREADS_MAX]. cores[i] is the OS index of the core thread i is pinned to,
  * the calling thread's among them; NULL: not pinned. A pin that fails is a warning. FLO_FAIL where

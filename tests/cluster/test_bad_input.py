@@ -177,7 +177,7 @@ class BadInput(RealJob):
         base = ["--prompt", "x"]
         for words in [["--workers", "0"], ["--workers", "-1"], ["--workers", "x"], ["--workers", "1e3"], ["--workers", "99999999"],
                       ["--workers", ""], ["--stages", "0"], ["--stages", "3", "--workers", "2"], ["--threads", "0"],
-                      ["--threads", "99999"], ["--memory", "0"], ["--memory", "-1"], ["--memory", "1X"], ["--memory", "G"],
+                      ["--threads", "1025"], ["--memory", "0"], ["--memory", "-1"], ["--memory", "1X"], ["--memory", "G"],
                       ["--memory", "99999999999999999999"], ["--weights", "fp8"], ["--weights", "q8"], ["--activations", "f16"],
                       ["--load-format", "pickle"], ["--kv-tokens", "0"], ["--kv-tokens", "-4"], ["--max-new-tokens", "0"],
                       ["--max-new-tokens", "x"], ["--temperature", "-1"], ["--temperature", "inf"], ["--top-k", "-1"],

@@ -80,6 +80,12 @@ class Grid(RealJob):
                 got = self.answer(*words, "--workers", n_workers, "--stages", n_stages, "--threads", threads)
                 self.assertEqual((got["ids"], got["logprobs"]), (one["ids"], one["logprobs"]))
 
+    def test_a_temperature_near_zero_is_greedy(self):
+        words = ["--prompt-ids", PROMPT, "--max-new-tokens", 6, "--ignore-eos", "--workers", 2]
+        greedy = self.answer(*words)["ids"]
+        for temperature in ("1e-300", "1e-45", "1e-37", "1e-4"):
+            self.assertEqual(self.answer(*words, "--temperature", temperature)["ids"], greedy)
+
     def test_more_workers_than_the_model_can_feed_are_refused(self):
         for n_workers, n_stages in [(97, 6), (7, 7), (17, 1)]:
             with self.subTest(workers=n_workers, stages=n_stages):
