@@ -195,7 +195,8 @@ static flo_code check_parts(const cJSON *messages, flo_err *err)
     return FLO_OK;
 }
 
-/* messages, tools and the template's options as the template's context; owned by the caller. */
+/* messages, tools and the template's options as the template's context: borrowed from body, which
+ * must outlive it. */
 static cJSON *context_of(const cJSON *body)
 {
     const cJSON *options = json_member(body, "template_options"), *item;
@@ -241,22 +242,42 @@ static flo_code encode(request *r, const char *text, size_t n_bytes, flo_err *er
     return FLO_OK;
 }
 
-static flo_code prompt_from_messages(request *r, const cJSON *body, flo_err *err)
+/* Renders the messages from a tree of their own, in which numbers stand as they were written: to
+ * the template 1 and 1.0 are not the same. */
+static flo_code render(request *r, const char *body, size_t n_bytes, char **text,
+                       size_t *text_bytes, flo_err *err)
 {
-    char *text;
-    size_t n_bytes;
-    flo_code code = check_parts(json_member(body, "messages"), err);
+    cJSON *tree;
+    flo_code code = json_parse_request(&tree, body, n_bytes, err);
     if (code != FLO_OK) {
         return code;
     }
-    cJSON *context = context_of(body);
-    code = chat_template_render(r->job->chat_template, context, &text, &n_bytes, err);
-    cJSON_Delete(context);
-    if (code != FLO_OK) {
-        /* What a template refuses (roles, order) is in the request. */
-        return FLO_USAGE;
+    code = chat_template_numbers_keep(tree, body, n_bytes, err);
+    if (code == FLO_OK) {
+        cJSON *context = context_of(tree);
+        /* What a template refuses (roles, their order) is in the request. */
+        code = chat_template_render(r->job->chat_template, context, text, text_bytes, err) == FLO_OK
+                   ? FLO_OK
+                   : FLO_USAGE;
+        cJSON_Delete(context);
     }
-    code = encode(r, text, n_bytes, err);
+    cJSON_Delete(tree);
+    return code;
+}
+
+static flo_code prompt_from_messages(request *r, const cJSON *root, const char *body,
+                                     size_t n_bytes, flo_err *err)
+{
+    char *text;
+    size_t text_bytes;
+    flo_code code = check_parts(json_member(root, "messages"), err);
+    if (code == FLO_OK) {
+        code = render(r, body, n_bytes, &text, &text_bytes, err);
+    }
+    if (code != FLO_OK) {
+        return code;
+    }
+    code = encode(r, text, text_bytes, err);
     free(text);
     return code;
 }
@@ -303,23 +324,24 @@ static flo_code prompt_from_ids(request *r, const cJSON *body, flo_err *err)
     return FLO_OK;
 }
 
-static flo_code make_prompt(request *r, const cJSON *body, flo_err *err)
+static flo_code make_prompt(request *r, const cJSON *root, const char *body, size_t n_bytes,
+                            flo_err *err)
 {
-    int kinds = (json_member(body, "messages") != NULL) + (json_member(body, "prompt") != NULL) +
-                (json_member(body, "prompt_ids") != NULL);
+    int kinds = (json_member(root, "messages") != NULL) + (json_member(root, "prompt") != NULL) +
+                (json_member(root, "prompt_ids") != NULL);
     if (kinds != 1) {
         return flo_fail(err, FLO_USAGE,
                         "a request has exactly one of messages, prompt and prompt_ids");
     }
-    if (json_member(body, "prompt_ids") != NULL) {
-        return prompt_from_ids(r, body, err);
+    if (json_member(root, "prompt_ids") != NULL) {
+        return prompt_from_ids(r, root, err);
     }
     if (r->job->tokenizer == NULL) {
         return flo_fail(err, FLO_USAGE, "%s has no tokenizer; give the prompt as token ids",
                         r->job->model_folder);
     }
-    return json_member(body, "messages") != NULL ? prompt_from_messages(r, body, err)
-                                                 : prompt_from_text(r, body, err);
+    return json_member(root, "messages") != NULL ? prompt_from_messages(r, root, body, n_bytes, err)
+                                                 : prompt_from_text(r, root, err);
 }
 
 /* --- while it runs -----------------------------------------------------------------------------
@@ -366,20 +388,21 @@ static void on_done(generation *g)
     r->ends.done(r->ends.arg, r);
 }
 
-static flo_code fill_generation(request *r, const cJSON *body, flo_err *err)
+static flo_code fill_generation(request *r, const cJSON *root, const char *body, size_t n_bytes,
+                                flo_err *err)
 {
     generation *g = &r->generation;
     int64_t max_new = MAX_NEW_DEFAULT;
-    flo_code code = take_integer(body, "max_tokens", 1, INT32_MAX, &max_new, err);
-    code = code == FLO_OK ? take_integer(body, "max_completion_tokens", 1, INT32_MAX, &max_new, err)
+    flo_code code = take_integer(root, "max_tokens", 1, INT32_MAX, &max_new, err);
+    code = code == FLO_OK ? take_integer(root, "max_completion_tokens", 1, INT32_MAX, &max_new, err)
                           : code;
-    code = code == FLO_OK ? take_sampling(r->job, body, &g->sampling, err) : code;
-    code = code == FLO_OK ? take_logprobs(body, &g->logprobs, err) : code;
-    code = code == FLO_OK ? make_prompt(r, body, err) : code;
+    code = code == FLO_OK ? take_sampling(r->job, root, &g->sampling, err) : code;
+    code = code == FLO_OK ? take_logprobs(root, &g->logprobs, err) : code;
+    code = code == FLO_OK ? make_prompt(r, root, body, n_bytes, err) : code;
     if (code != FLO_OK) {
         return code;
     }
-    take_stop_ids(r->job, body, g);
+    take_stop_ids(r->job, root, g);
     g->max_new = (int32_t)max_new;
     g->prompt = r->prompt;
     g->owner = r;
@@ -437,7 +460,7 @@ flo_code request_start(request **out, job *j, uint64_t id, const char *body, siz
     r->job = j;
     r->id = id;
     r->ends = *ends;
-    code = fill_generation(r, root, err);
+    code = fill_generation(r, root, body, n_bytes, err);
     cJSON_Delete(root);
     if (code == FLO_OK && j->tokenizer != NULL) {
         code = detokenizer_new(&r->detokenizer, j->tokenizer, true, err);

@@ -147,6 +147,10 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     request_ends ends = {b, NULL, on_done};
     char custom_id[256] = "";
     flo_code code = json_parse_request(&root, text, n_bytes, &err);
+    if (code == FLO_OK) {
+        code = chat_template_numbers_keep(root, text, n_bytes,
+                                          &err); /* the body is written out again */
+    }
     const cJSON *id = code == FLO_OK ? json_member(root, "custom_id") : NULL;
     const cJSON *body = code == FLO_OK ? json_member(root, "body") : NULL;
     if (id != NULL && cJSON_IsString(id)) {
