@@ -107,6 +107,11 @@ flo_code options_check(const run_options *o, flo_err *err)
         return flo_fail(err, FLO_USAGE, "--stages %lld: more stages than the %lld workers",
                         (long long)o->n_stages, (long long)o->n_workers);
     }
+    if (o->model != NULL &&
+        o->model[0] == '\0') { /* "$UNSET" in a script is not the embedded model */
+        return flo_fail(err, FLO_USAGE,
+                        "--model is empty; give a folder or a name, or leave it out");
+    }
     if (o->quiet && o->verbose) {
         return flo_fail(err, FLO_USAGE, "--quiet and --verbose contradict each other");
     }

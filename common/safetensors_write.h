@@ -20,7 +20,8 @@ typedef struct safetensors_entry {
 
 typedef struct safetensors_writer safetensors_writer;
 
-/* Declares all tensors of the file. FLO_FAIL: it cannot be made, or the disk has no room. */
+/* Declares all tensors of the file. FLO_USAGE: no such folder, or path names what is no regular
+ * file. FLO_FAIL: it cannot be made, or the disk has no room. */
 flo_code safetensors_create(safetensors_writer **out, const char *path,
                             const safetensors_entry *entries, size_t n, flo_err *err);
 

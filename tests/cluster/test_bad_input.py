@@ -54,6 +54,7 @@ class BadInput(RealJob):
     def test_a_folder_that_is_no_checkpoint_is_named(self):
         self.refused(2, "/no/such/folder", "--prompt", "x", model="/no/such/folder")
         self.refused(2, "flotilla: error: ", "--prompt", "x", model="Nobody/Nothing")
+        self.refused(2, "--model is empty", "--prompt", "x", model="")
         self.refused(2, self.tmp, "--prompt", "x", model=self.tmp)
         self.model_refused(2, "bert", name="config.json",
                            data='{"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 8}')

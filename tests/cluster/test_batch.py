@@ -118,6 +118,13 @@ class Batch(RealJob):
         self.assertEqual(p.stdout.read() + p.stderr.read(), b"")
         self.nothing_left()
 
+    def test_a_full_context_ends_the_answer(self):
+        answers = self.batch([request(n, prompt_ids=ids(9, 1), max_tokens=500, ignore_eos=True) for n in "ab"], 2, "--kv-tokens", 64)
+        for answer in answers:
+            body = answer["response"]["body"]
+            self.assertEqual(body["choices"][0]["finish_reason"], "length")
+            self.assertEqual(body["usage"]["total_tokens"], 65)  # the last token needs no place
+
     def test_a_prompt_and_a_document(self):
         self.assertEqual(self.mpirun(2, "--quiet", "--model", TINY, "--prompt", "What?"), 0, self.err)
         text = self.out

@@ -127,12 +127,13 @@ class Failures(RealJob):
         with open("/dev/full", "wb") as full:
             p = self.start(FLOTILLA, *LONG, stdout=full)
             self.ends(p, 1, "No space left on device")
-        for name, part in (("/dev/full", "/dev/full"), ("/no/such/folder/d", "/no/such/folder"), (self.tmp, self.tmp)):
+        os.mkfifo(self.path("pipe"))
+        for name, part in ((self.path("pipe"), "no regular file"), ("/no/such/folder/d", "/no/such/folder"), (self.tmp, self.tmp)):
             with self.subTest(dump=name):
                 self.flotilla("generate", "--quiet", "--model", TINY, "--prompt", "x", "--workers", "2", "--max-new-tokens",
                               "2", "--dump", name)
                 self.one_line(part, 2)
-        self.assertFalse(os.path.isfile("/dev/full"))
+        self.assertFalse(os.path.isfile(self.path("pipe")))
 
     def test_a_disk_that_fills_up_during_a_dump(self):
         disk = self.path("disk")

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char folder[PATH_MAX];
@@ -159,11 +160,27 @@ static void a_place_that_cannot_be_written_is_refused(void **state)
     flo_err err = {{0}};
     assert_int_equal(
         safetensors_create(&w, temp_path(folder, "none/out.safetensors"), entries, N_ENTRIES, &err),
-        FLO_FAIL);
+        FLO_USAGE);
     assert_non_null(strstr(err.text, "none/out.safetensors"));
-    assert_int_equal(safetensors_create(&w, folder, NULL, 0, &err), FLO_OK);
-    assert_int_equal(safetensors_finish(w, &err), FLO_FAIL); /* a folder is in its place */
-    assert_non_null(strstr(err.text, "put in place"));
+    assert_int_equal(safetensors_create(&w, folder, NULL, 0, &err), FLO_USAGE);
+    assert_non_null(strstr(err.text, "is a folder"));
+}
+
+/* Renaming would put a file in the place of a pipe, or as root of /dev/null. */
+static void what_is_no_regular_file_is_not_replaced(void **state)
+{
+    (void)state;
+    safetensors_writer *w = NULL;
+    flo_err err = {{0}};
+    struct stat s;
+    char pipe_path[PATH_MAX];
+    snprintf(pipe_path, sizeof pipe_path, "%s", temp_path(folder, "pipe"));
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    assert_int_equal(safetensors_create(&w, pipe_path, entries, N_ENTRIES, &err), FLO_USAGE);
+    assert_non_null(strstr(err.text, "no regular file"));
+    assert_int_equal(stat(pipe_path, &s), 0);
+    assert_true(S_ISFIFO(s.st_mode));
+    assert_int_equal(unlink(pipe_path), 0);
 }
 
 int main(void)
@@ -175,6 +192,7 @@ int main(void)
         IN_FOLDER(an_abandoned_file_leaves_the_old_one),
         IN_FOLDER(no_room_is_a_failure_that_leaves_nothing),
         IN_FOLDER(a_place_that_cannot_be_written_is_refused),
+        IN_FOLDER(what_is_no_regular_file_is_not_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
