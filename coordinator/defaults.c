@@ -27,12 +27,12 @@ static flo_code number(const cJSON *root, const char *name, double min, double m
 
 static flo_code add_stop_id(sampling_defaults *d, const cJSON *item, flo_err *err)
 {
-    if (!cJSON_IsNumber(item) || item->valuedouble < 0 || item->valuedouble > INT32_MAX ||
-        d->n_stop == STOP_IDS_MAX - 1) {
+    int64_t id;
+    if (!json_integer(item, 0, INT32_MAX, &id) || d->n_stop == STOP_IDS_MAX - 1) {
         return flo_fail(err, FLO_FAIL, "eos_token_id is no token id, or there are over %d of them",
                         STOP_IDS_MAX - 1);
     }
-    d->stop_ids[d->n_stop++] = (int32_t)item->valuedouble;
+    d->stop_ids[d->n_stop++] = (int32_t)id;
     return FLO_OK;
 }
 
@@ -55,18 +55,24 @@ static flo_code stop_ids(sampling_defaults *d, const cJSON *root, flo_err *err)
 
 static flo_code read_keys(sampling_defaults *d, const cJSON *root, flo_err *err)
 {
-    double top_k;
+    int64_t top_k = -1;
+    const cJSON *k = json_member(root, "top_k"), *do_sample = json_member(root, "do_sample");
     if (!cJSON_IsObject(root)) {
         return flo_fail(err, FLO_FAIL, "it is no JSON object");
     }
-    d->do_sample = cJSON_IsTrue(json_member(root, "do_sample"));
+    if (do_sample != NULL && !cJSON_IsBool(do_sample) && !cJSON_IsNull(do_sample)) {
+        return flo_fail(err, FLO_FAIL, "do_sample is not true or false");
+    }
+    if (k != NULL && !cJSON_IsNull(k) && !json_integer(k, 0, INT32_MAX, &top_k)) {
+        return flo_fail(err, FLO_FAIL, "top_k is no whole number from 0 to %d", INT32_MAX);
+    }
+    d->do_sample = cJSON_IsTrue(do_sample);
     flo_code code = number(root, "temperature", 0, 1e6, &d->temperature, err);
     code = code == FLO_OK ? number(root, "top_p", 0, 1, &d->top_p, err) : code;
     code = code == FLO_OK ? number(root, "min_p", 0, 1, &d->min_p, err) : code;
     code = code == FLO_OK
                ? number(root, "repetition_penalty", 1e-6, 1e6, &d->repetition_penalty, err)
                : code;
-    code = code == FLO_OK ? number(root, "top_k", 0, INT32_MAX, &top_k, err) : code;
     if (code == FLO_OK) {
         d->top_k = (int32_t)top_k;
         code = stop_ids(d, root, err);

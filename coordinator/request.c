@@ -6,6 +6,7 @@
 #include "common/json.h"
 #include "common/log.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,13 @@
 #include <unistd.h>
 
 enum { MAX_NEW_DEFAULT = 1024, TOP_K_DEFAULT = 50 };
+
+/* A key with null is a key left out, as in OpenAI's clients. */
+static const cJSON *given(const cJSON *body, const char *name)
+{
+    const cJSON *item = json_member(body, name);
+    return item == NULL || cJSON_IsNull(item) ? NULL : item;
+}
 
 /* --- numbers of the body -----------------------------------------------------------------------
  */
@@ -52,9 +60,11 @@ static flo_code take_seed(const cJSON *body, uint64_t *seed, flo_err *err)
     const cJSON *item = json_member(body, "seed");
     if (item != NULL && cJSON_IsString(item)) {
         char *end;
+        errno = 0;
         unsigned long long value = strtoull(item->valuestring, &end, 10);
-        if (item->valuestring[0] < '0' || item->valuestring[0] > '9' || *end != '\0') {
-            return flo_fail(err, FLO_USAGE, "seed must be a whole number");
+        if (item->valuestring[0] < '0' || item->valuestring[0] > '9' || *end != '\0' ||
+            errno != 0) {
+            return flo_fail(err, FLO_USAGE, "seed must be a whole number of at most 64 bits");
         }
         *seed = value;
         return FLO_OK;
@@ -111,20 +121,30 @@ static flo_code take_logprobs(const cJSON *body, int32_t *out, flo_err *err)
     } else {
         code = take_integer(body, "logprobs", 0, LOGPROBS_MAX, &k, err);
     }
+    if (code == FLO_OK && !cJSON_IsTrue(item) && given(body, "top_logprobs") != NULL) {
+        code = flo_fail(err, FLO_USAGE, "top_logprobs needs \"logprobs\": true beside it");
+    }
     *out = (int32_t)k;
     return code;
 }
 
-static void take_stop_ids(const job *j, const cJSON *body, generation *g)
+static void take_stop_ids(const job *j, generation *g)
 {
-    if (cJSON_IsTrue(json_member(body, "ignore_eos"))) {
-        return;
-    }
     memcpy(g->stop_ids, j->defaults.stop_ids, sizeof g->stop_ids);
     g->n_stop = j->defaults.n_stop;
     if (j->model.tokens.im_end >= 0) {
         g->stop_ids[g->n_stop++] = j->model.tokens.im_end;
     }
+}
+
+static flo_code take_ignore_eos(const cJSON *body, bool *ignore, flo_err *err)
+{
+    const cJSON *item = given(body, "ignore_eos");
+    if (item != NULL && !cJSON_IsBool(item)) {
+        return flo_fail(err, FLO_USAGE, "ignore_eos must be true or false");
+    }
+    *ignore = item != NULL && cJSON_IsTrue(item);
+    return FLO_OK;
 }
 
 /* --- keys --------------------------------------------------------------------------------------
@@ -175,9 +195,13 @@ static flo_code check_parts(const cJSON *messages, flo_err *err)
         if (!cJSON_IsObject(message) || !cJSON_IsString(json_member(message, "role"))) {
             return flo_fail(err, FLO_USAGE, "each message must be an object with a role");
         }
-        const cJSON *content = json_member(message, "content");
-        if (content == NULL || !cJSON_IsArray(content)) {
+        const cJSON *content = given(message, "content");
+        if (content == NULL || cJSON_IsString(content)) {
             continue;
+        }
+        if (!cJSON_IsArray(content)) {
+            return flo_fail(err, FLO_USAGE,
+                            "a message's content must be a string or a list of parts");
         }
         cJSON_ArrayForEach(part, content)
         {
@@ -185,7 +209,7 @@ static flo_code check_parts(const cJSON *messages, flo_err *err)
             if (!cJSON_IsObject(part) ||
                 (type != NULL &&
                  (!cJSON_IsString(type) || strcmp(type->valuestring, "text") != 0)) ||
-                json_member(part, "text") == NULL) {
+                !cJSON_IsString(json_member(part, "text"))) {
                 return flo_fail(err, FLO_USAGE,
                                 "a message has a part that is no text; pictures, sound and "
                                 "video are not built yet");
@@ -200,7 +224,7 @@ static flo_code check_parts(const cJSON *messages, flo_err *err)
 static cJSON *context_of(const cJSON *body)
 {
     const cJSON *options = json_member(body, "template_options"), *item;
-    const cJSON *tools = json_member(body, "tools");
+    const cJSON *tools = given(body, "tools");
     cJSON *context = cJSON_CreateObject();
     cJSON_ArrayForEach(item, options)
     {
@@ -327,21 +351,21 @@ static flo_code prompt_from_ids(request *r, const cJSON *body, flo_err *err)
 static flo_code make_prompt(request *r, const cJSON *root, const char *body, size_t n_bytes,
                             flo_err *err)
 {
-    int kinds = (json_member(root, "messages") != NULL) + (json_member(root, "prompt") != NULL) +
-                (json_member(root, "prompt_ids") != NULL);
+    int kinds = (given(root, "messages") != NULL) + (given(root, "prompt") != NULL) +
+                (given(root, "prompt_ids") != NULL);
     if (kinds != 1) {
         return flo_fail(err, FLO_USAGE,
                         "a request has exactly one of messages, prompt and prompt_ids");
     }
-    if (json_member(root, "prompt_ids") != NULL) {
+    if (given(root, "prompt_ids") != NULL) {
         return prompt_from_ids(r, root, err);
     }
     if (r->job->tokenizer == NULL) {
         return flo_fail(err, FLO_USAGE, "%s has no tokenizer; give the prompt as token ids",
                         r->job->model_folder);
     }
-    return json_member(root, "messages") != NULL ? prompt_from_messages(r, root, body, n_bytes, err)
-                                                 : prompt_from_text(r, root, err);
+    return given(root, "messages") != NULL ? prompt_from_messages(r, root, body, n_bytes, err)
+                                           : prompt_from_text(r, root, err);
 }
 
 /* --- while it runs -----------------------------------------------------------------------------
@@ -398,11 +422,15 @@ static flo_code fill_generation(request *r, const cJSON *root, const char *body,
                           : code;
     code = code == FLO_OK ? take_sampling(r->job, root, &g->sampling, err) : code;
     code = code == FLO_OK ? take_logprobs(root, &g->logprobs, err) : code;
+    bool ignore_eos = false;
+    code = code == FLO_OK ? take_ignore_eos(root, &ignore_eos, err) : code;
     code = code == FLO_OK ? make_prompt(r, root, body, n_bytes, err) : code;
     if (code != FLO_OK) {
         return code;
     }
-    take_stop_ids(r->job, root, g);
+    if (!ignore_eos) {
+        take_stop_ids(r->job, g);
+    }
     g->max_new = (int32_t)max_new;
     g->prompt = r->prompt;
     g->owner = r;
@@ -434,9 +462,12 @@ static flo_code parse_body(cJSON **out, const char *body, size_t n_bytes, flo_er
         return code;
     }
     code = check_keys(*out, err);
-    cJSON *options = cJSON_GetObjectItemCaseSensitive(*out, "template_options");
+    const cJSON *options = given(*out, "template_options"), *tools = given(*out, "tools");
     if (code == FLO_OK && options != NULL && !cJSON_IsObject(options)) {
         code = flo_fail(err, FLO_USAGE, "template_options must be an object");
+    }
+    if (code == FLO_OK && tools != NULL && !cJSON_IsArray(tools)) {
+        code = flo_fail(err, FLO_USAGE, "tools must be a list");
     }
     if (code != FLO_OK) {
         cJSON_Delete(*out);

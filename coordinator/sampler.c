@@ -6,6 +6,7 @@
  */
 #include "coordinator/sampler.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,8 @@ static void penalise(sampler *s, const logit_row *row, const int32_t *history, i
         int32_t id = row->ids != NULL ? row->ids[i] : i;
         float z = s->list[i].logit;
         if (s->seen[id]) {
-            s->list[i].logit = z < 0 ? z * penalty : z / penalty;
+            z = z < 0 ? z * penalty : z / penalty;
+            s->list[i].logit = fminf(fmaxf(z, -FLT_MAX), FLT_MAX);
         }
     }
     for (int32_t i = 0; i < n_history; i++) {
@@ -192,12 +194,25 @@ static flo_code load(sampler *s, const sampling *how, const logit_row *row, cons
     return FLO_OK;
 }
 
+/* z / temperature. So small a temperature that the largest quotient is no f32 leaves the largest
+ * logits alone: the limit of the formula, with 0 for what ties with the maximum. */
+static void divide(sampler *s, int32_t n, float temperature)
+{
+    float max = -INFINITY;
+    for (int32_t i = 0; i < n; i++) {
+        max = s->list[i].logit > max ? s->list[i].logit : max;
+    }
+    bool overflows = !isfinite(max / temperature);
+    for (int32_t i = 0; i < n; i++) {
+        float z = s->list[i].logit;
+        s->list[i].logit = !overflows ? z / temperature : z == max ? 0.0f : -INFINITY;
+    }
+}
+
 static void warp(sampler *s, const sampling *how, int32_t n)
 {
     if (how->temperature != 1.0) {
-        for (int32_t i = 0; i < n; i++) {
-            s->list[i].logit /= (float)how->temperature;
-        }
+        divide(s, n, (float)how->temperature);
     }
     if (how->top_k > 0) {
         keep_top_k(s, n, how->top_k);
