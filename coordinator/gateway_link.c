@@ -14,12 +14,13 @@ struct gateway_link {
     frame_channel *channel;
 };
 
-static void tell(gateway_link *l, Flo__ToGateway *m)
+static flo_code tell(gateway_link *l, Flo__ToGateway *m, flo_err *err)
 {
-    flo_err err;
-    if (frame_send(l->channel, &m->base, &err) != FLO_OK) {
-        log_debug("gateway: %s", err.text);
+    flo_code code = frame_send(l->channel, &m->base, err);
+    if (code != FLO_OK) {
+        log_debug("gateway: %s", err->text);
     }
+    return code;
 }
 
 flo_code gateway_link_open(gateway_link **out, flo_err *err)
@@ -44,7 +45,7 @@ flo_code gateway_link_open(gateway_link **out, flo_err *err)
     greeting.version = (char *)FLOTILLA_VERSION;
     m.body_case = FLO__TO_GATEWAY__BODY_GREETING;
     m.greeting = &greeting;
-    tell(l, &m);
+    tell(l, &m, err);
     *out = l;
     return FLO_OK;
 }
@@ -93,7 +94,8 @@ void gateway_link_progress(gateway_link *l, int32_t rank, const char *host, uint
     p.bytes_total = total;
     m.body_case = FLO__TO_GATEWAY__BODY_PROGRESS;
     m.progress = &p;
-    tell(l, &m);
+    flo_err ignored;
+    tell(l, &m, &ignored);
 }
 
 void gateway_link_ready(gateway_link *l, const char *plan_json, double load_s)
@@ -104,7 +106,8 @@ void gateway_link_ready(gateway_link *l, const char *plan_json, double load_s)
     r.load_s = load_s;
     m.body_case = FLO__TO_GATEWAY__BODY_READY;
     m.ready = &r;
-    tell(l, &m);
+    flo_err ignored;
+    tell(l, &m, &ignored);
 }
 
 void gateway_link_fault(gateway_link *l, flo_code code, const char *text)
@@ -115,7 +118,8 @@ void gateway_link_fault(gateway_link *l, flo_code code, const char *text)
     f.text = (char *)text;
     m.body_case = FLO__TO_GATEWAY__BODY_FAULT;
     m.fault = &f;
-    tell(l, &m);
+    flo_err ignored;
+    tell(l, &m, &ignored);
 }
 
 void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, size_t n_bytes)
@@ -126,7 +130,8 @@ void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, siz
     d.text = (ProtobufCBinaryData){n_bytes, (uint8_t *)text};
     m.body_case = FLO__TO_GATEWAY__BODY_DELTA;
     m.delta = &d;
-    tell(l, &m);
+    flo_err ignored;
+    tell(l, &m, &ignored);
 }
 
 void gateway_link_done(gateway_link *l, uint64_t request, flo_code code, const char *error,
@@ -140,5 +145,12 @@ void gateway_link_done(gateway_link *l, uint64_t request, flo_code code, const c
     d.result = (ProtobufCBinaryData){n_bytes, (uint8_t *)result};
     m.body_case = FLO__TO_GATEWAY__BODY_DONE;
     m.done = &d;
-    tell(l, &m);
+    flo_err err;
+    if (tell(l, &m, &err) != FLO_OK && n_bytes > 0) { /* an answer over a frame's size: say so */
+        d.code = FLO_FAIL;
+        d.error = err.text;
+        d.result.len = 0;
+        flo_err ignored;
+        tell(l, &m, &ignored);
+    }
 }

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { FAULTS_SHOWN_MAX = 20, STATS_WAIT_S = 5 };
+enum { FAULTS_SHOWN_MAX = 20, STATS_WAIT_S = 5, SETTLE_WAIT_S = 5 };
 
 static double now_s(void)
 {
@@ -83,8 +83,8 @@ static flo_code take_hello(job *j, const incoming *in, flo_err *err)
     return FLO_OK;
 }
 
-/* The hosts as the command line or a file describes them. In a job of somebody's own script there may
- * be no description: then workers sit where they say they do. */
+/* The hosts as the command line or a file describes them. In a job of somebody's own script there
+ * may be no description: then workers sit where they say they do. */
 static flo_code describe_cluster(job *j, cluster *c, flo_err *err)
 {
     run_options o = j->options;
@@ -414,6 +414,27 @@ flo_code job_ask_stats(job *j, flo_err *err)
         transport_pause(j->transport, busy);
     }
     return FLO_OK;
+}
+
+flo_code job_settle(job *j, flo_err *err)
+{
+    double end = now_s() + SETTLE_WAIT_S;
+    while (scheduler_busy(j->scheduler) && now_s() < end) {
+        bool busy;
+        flo_code code = job_poll(j, &busy, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        transport_pause(j->transport, busy);
+    }
+    /* A worker's answer comes behind all it sent before (rows of a cancelled dump). */
+    if (!scheduler_busy(j->scheduler)) {
+        flo_code code = job_ask_stats(j, err);
+        if (code != FLO_OK || j->stats_due == 0) {
+            return code;
+        }
+    }
+    return flo_fail(err, FLO_FAIL, "the workers did not come to rest within %d s", SETTLE_WAIT_S);
 }
 
 void job_stop(job *j)

@@ -68,6 +68,11 @@ flo_code job_poll(job *j, bool *busy, flo_err *err);
 /* Asks all workers for their resident size and waits for it (bounded). */
 flo_code job_ask_stats(job *j, flo_err *err);
 
+/* Waits until no step and no message of a worker is under way, for a few seconds at most; the
+ * answers must have ended or been cancelled. Before job_stop: a worker told to leave would leave
+ * the others of its stage waiting for its part of a step. FLO_FAIL: they did not come to rest. */
+flo_code job_settle(job *j, flo_err *err);
+
 /* Tells the workers to leave; the job is over. */
 void job_stop(job *j);
 

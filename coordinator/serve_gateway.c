@@ -131,6 +131,22 @@ static flo_code take_from_gateway(door *d, bool *busy, flo_err *err)
     return FLO_OK;
 }
 
+/* Answers that nobody waits for any more are cancelled; their steps come back first. */
+static flo_code end_requests(door *d, flo_err *err)
+{
+    for (request *r = d->running, *next; r != NULL; r = next) {
+        next = r->next; /* cancelling may move r to the other list */
+        scheduler_cancel(d->job->scheduler, &r->generation);
+    }
+    flo_code code = job_settle(d->job, err);
+    while (d->ended != NULL) {
+        request *r = d->ended;
+        d->ended = r->next;
+        request_free(r);
+    }
+    return code;
+}
+
 flo_code serve_gateway(job *j, flo_err *err)
 {
     door d = {.job = j};
@@ -146,5 +162,5 @@ flo_code serve_gateway(job *j, flo_err *err)
         }
         transport_pause(j->transport, busy || asked);
     }
-    return code;
+    return code == FLO_OK ? end_requests(&d, err) : code;
 }
