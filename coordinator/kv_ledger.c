@@ -153,7 +153,9 @@ static void take_over(kv_ledger *l, kv_entry *e, int64_t blocks, int32_t n_share
 bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int64_t n_tokens_max,
                      bool fresh, uint64_t *sequence, int32_t *n_reused)
 {
-    if (l->n_active == KV_ACTIVE_MAX) {
+    /* Operations wait for the next step; while one is under way, cancelled answers may add to them.
+     * Without an active answer none is under way, and this one's step takes them all. */
+    if (l->n_active == KV_ACTIVE_MAX || (l->n_active > 0 && l->n_ops > KV_OPS_MAX / 2)) {
         return false;
     }
     int64_t blocks = blocks_for(n_tokens_max);

@@ -380,7 +380,7 @@ static void send_step(step_builder *b)
 void scheduler_pump(scheduler *s)
 {
     admit(s);
-    while (s->n_sent < s->n_sent_max) {
+    while (s->n_sent < s->n_sent_max && transport_has_slot(s->transport)) {
         arena_reset(&s->arena);
         step_builder *b = arena_take(&s->arena, sizeof *b);
         b->s = s;
@@ -487,7 +487,13 @@ static flo_code take_token(scheduler *s, generation *g, const Flo__RowLogits *m,
         return code;
     }
     if (g->logprobs >= 0) {
-        note_logprobs(&g->tokens[g->n_ids], row, log_sum_exp(m), g->logprobs, id);
+        double lse = log_sum_exp(m);
+        if (!isfinite(lse)) {
+            return flo_fail(err, FLO_FAIL,
+                            "the model computed logits that are not finite; the checkpoint's "
+                            "weights are damaged or not those of this architecture");
+        }
+        note_logprobs(&g->tokens[g->n_ids], row, lse, g->logprobs, id);
     }
     if (g->n_ids == 0) {
         g->first_token_s = now_s();

@@ -283,9 +283,19 @@ static bool slot_is_free(send_slot *s)
     return done != 0;
 }
 
-/* The lowest free slot, so that few of them are ever touched. Waiting here cannot deadlock: there
- * are more slots than messages that the scheduler and the stages keep under way, and no receiver
- * waits for a sender's slot. */
+bool transport_has_slot(transport *t)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        if (slot_is_free(&t->slots[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The lowest free slot, so that few of them are ever touched. Waiting here cannot deadlock: a
+ * worker waits for the stage behind it, the last stage for the coordinator, and the coordinator
+ * sends no step without a free slot (transport_has_slot), so it always comes back to receive. */
 static send_slot *free_slot(transport *t)
 {
     if (t->begun != NULL) {

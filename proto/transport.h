@@ -68,6 +68,9 @@ size_t transport_bytes(size_t payload_bytes_max);
 int transport_rank(const transport *t);
 int transport_size(const transport *t);
 
+/* True where a message can be begun now without waiting for an earlier one to be taken. */
+bool transport_has_slot(transport *t);
+
 /* A place for the payload of the next message, n_bytes large, 64-byte aligned; the transport_send
  * that follows sends it. May wait for an earlier send to be taken. */
 void *transport_payload(transport *t, size_t n_bytes);

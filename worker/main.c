@@ -126,7 +126,7 @@ static void take_memory(worker *w)
     size_t vocab = (size_t)t->vocab_size * sizeof(float);
     size_t lists = LIST_BYTES + STEP_ROWS_MAX * (size_t)(t->n_experts_per_token + 2) * 16 +
                    2 * HEAD_ROWS_MAX * row;
-    if (w->me->n_vocab_rows > 0) {
+    if (w->me->has_final_norm) { /* the last home merges all rows, whether or not it owns some */
         lists += (4 * HEAD_ROWS_MAX + 2) * arena_rounded(vocab);
     }
     worker_require(w, arena_open(&w->messages, lists, &err), &err);

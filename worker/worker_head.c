@@ -136,7 +136,8 @@ static void take_part(worker_step *ws, merged_row *rows, const head_want *wants,
     for (int32_t r = 0; sound && r < n; r++) {
         const Flo__RowLogits *part = result->rows[r];
         const void *all = NULL;
-        sound = part->n_ids == part->n_logits && part->n_ids <= (size_t)owner->n_vocab_rows &&
+        size_t ids_max = wants[r].top > 0 ? (size_t)owner->n_vocab_rows : 0;
+        sound = part->n_ids == part->n_logits && part->n_ids <= ids_max &&
                 part->n_grain_max == (wants[r].sums ? n_grains : 0) &&
                 part->n_grain_sum == part->n_grain_max;
         if (sound && wants[r].top == 0) {

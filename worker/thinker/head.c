@@ -183,7 +183,7 @@ void head_forward(const stage *s, head_row *rows, const float *hidden, const hea
             rows[r].grain_max = p.grain_max + (size_t)r * (size_t)p.n_grains;
             rows[r].grain_sum = p.grain_sum + (size_t)r * (size_t)p.n_grains;
         }
-        if (wants[r].top > 0) {
+        if (wants[r].top > 0 && p.n > 0) {
             shortlist(&p, &rows[r], wants[r].top, memory);
         }
     }
