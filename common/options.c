@@ -127,6 +127,26 @@ flo_code options_unknown(const char *word, const argument *own, size_t n_own, fl
     return arguments_unknown(word, tables, counts, 2, err);
 }
 
+flo_code options_read(run_options *o, const argument *own, size_t n_own, const bool *help, int argc,
+                      char **argv, flo_err *err)
+{
+    options_init(o);
+    for (int i = 1; i < argc;) {
+        bool taken;
+        flo_code code = arguments_take(own, n_own, argc, argv, &i, &taken, err);
+        if (code == FLO_OK && !taken) {
+            code = options_take(o, argc, argv, &i, &taken, err);
+        }
+        if (code == FLO_OK && !taken) {
+            code = options_unknown(argv[i], own, n_own, err);
+        }
+        if (code != FLO_OK || (help != NULL && *help)) {
+            return code;
+        }
+    }
+    return FLO_OK;
+}
+
 /* One option as words, if it was given. */
 static void add_option(const argument *a, word_list *words)
 {

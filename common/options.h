@@ -49,6 +49,11 @@ flo_code options_check(const run_options *o, flo_err *err);
 /* arguments_unknown over these options and a command's own table (NULL: none). */
 flo_code options_unknown(const char *word, const argument *own, size_t n_own, flo_err *err);
 
+/* A whole command line from argv[1]: the shared options into *o, and a command's own table (NULL:
+ * none). Ends early, with FLO_OK, once *help is set (one of the table's flags; NULL: none). */
+flo_code options_read(run_options *o, const argument *own, size_t n_own, const bool *help, int argc,
+                      char **argv, flo_err *err);
+
 /* Appends what options_take would read into an equal struct: given options only. */
 void options_to_words(const run_options *o, word_list *words);
 

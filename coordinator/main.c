@@ -50,19 +50,9 @@ static flo_code read_options(job *j, own_options *own, int argc, char **argv, fl
                               {.name = "--output", .kind = ARGUMENT_TEXT, .out = &own->output},
                               {.name = "--prompt", .kind = ARGUMENT_TEXT, .out = &own->prompt}};
     const size_t n = sizeof table / sizeof table[0];
-    options_init(&j->options);
-    for (int i = 1; i < argc;) {
-        bool taken;
-        flo_code code = options_take(&j->options, argc, argv, &i, &taken, err);
-        if (code == FLO_OK && !taken) {
-            code = arguments_take(table, n, argc, argv, &i, &taken, err);
-        }
-        if (code == FLO_OK && !taken) {
-            code = options_unknown(argv[i], table, n, err);
-        }
-        if (code != FLO_OK) {
-            return code;
-        }
+    flo_code code = options_read(&j->options, table, n, NULL, argc, argv, err);
+    if (code != FLO_OK) {
+        return code;
     }
     options_set_log(&j->options);
     return options_check(&j->options, err);

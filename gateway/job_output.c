@@ -67,7 +67,10 @@ static void take_line(job_output *o, const char *line)
         }
         return;
     }
-    snprintf(o->talk[o->n_talk++ % TALK_LINES], TALK_LINE_BYTES, "%.*s", TALK_LINE_BYTES - 1, line);
+    char *kept = o->talk[o->n_talk++ % TALK_LINES];
+    size_t n = strnlen(line, TALK_LINE_BYTES - 1);
+    memcpy(kept, line, n);
+    kept[n] = '\0';
     if (strstr(line, "Sanitizer") != NULL || strstr(line, "runtime error: ") != NULL) {
         o->sanitizer = true;
     }

@@ -53,26 +53,16 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
     size_t n = 3;
     sampling_arguments(&o->sampling, table + n);
     n += SAMPLING_ARGUMENTS;
-    options_init(&o->run);
-    for (int i = 1; i < argc;) {
-        bool taken;
-        flo_code code = arguments_take(table, n, argc, argv, &i, &taken, err);
-        if (code == FLO_OK && !taken) {
-            code = options_take(&o->run, argc, argv, &i, &taken, err);
-        }
-        if (code == FLO_OK && !taken) {
-            code = options_unknown(argv[i], table, n, err);
-        }
-        if (code != FLO_OK || o->help) {
-            return code;
-        }
+    flo_code code = options_read(&o->run, table, n, &o->help, argc, argv, err);
+    if (code != FLO_OK || o->help) {
+        return code;
     }
     if (o->run.json) {
         return flo_fail(err, FLO_USAGE,
                         "--json: a chat is not one document; use generate --messages");
     }
     if (o->system != NULL) {
-        flo_code code = prompt_check(o->system, strlen(o->system), "--system", err);
+        code = prompt_check(o->system, strlen(o->system), "--system", err);
         if (code != FLO_OK) {
             return code;
         }

@@ -101,19 +101,9 @@ static flo_code read_options(generate_options *o, int argc, char **argv, flo_err
 {
     argument table[OWN_ARGUMENTS];
     size_t n = table_of(o, table);
-    options_init(&o->run);
-    for (int i = 1; i < argc;) {
-        bool taken;
-        flo_code code = arguments_take(table, n, argc, argv, &i, &taken, err);
-        if (code == FLO_OK && !taken) {
-            code = options_take(&o->run, argc, argv, &i, &taken, err);
-        }
-        if (code == FLO_OK && !taken) {
-            code = options_unknown(argv[i], table, n, err);
-        }
-        if (code != FLO_OK || o->help) {
-            return code;
-        }
+    flo_code code = options_read(&o->run, table, n, &o->help, argc, argv, err);
+    if (code != FLO_OK || o->help) {
+        return code;
     }
     return check_together(o, err);
 }

@@ -31,20 +31,10 @@ static const char help_text[] =
 
 static flo_code read_options(run_options *o, bool *help, int argc, char **argv, flo_err *err)
 {
-    options_init(o);
-    for (int i = 1; i < argc;) {
-        bool taken = false;
-        flo_code code = options_take(o, argc, argv, &i, &taken, err);
-        if (code != FLO_OK) {
-            return code;
-        }
-        if (!taken && strcmp(argv[i], "--help") != 0) {
-            return options_unknown(argv[i], NULL, 0, err);
-        }
-        if (!taken) {
-            *help = true;
-            i++;
-        }
+    const argument table[] = {{.name = "--help", .kind = ARGUMENT_FLAG, .out = help}};
+    flo_code code = options_read(o, table, 1, help, argc, argv, err);
+    if (code != FLO_OK || *help) {
+        return code;
     }
     options_set_log(o);
     return options_check(o, err);

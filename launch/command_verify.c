@@ -26,19 +26,9 @@ static flo_code read_options(verify_options *o, int argc, char **argv, flo_err *
         {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
     };
     size_t n = sizeof table / sizeof table[0];
-    options_init(&o->run);
-    for (int i = 1; i < argc;) {
-        bool taken;
-        flo_code code = arguments_take(table, n, argc, argv, &i, &taken, err);
-        if (code == FLO_OK && !taken) {
-            code = options_take(&o->run, argc, argv, &i, &taken, err);
-        }
-        if (code == FLO_OK && !taken) {
-            code = options_unknown(argv[i], table, n, err);
-        }
-        if (code != FLO_OK || o->help) {
-            return code;
-        }
+    flo_code code = options_read(&o->run, table, n, &o->help, argc, argv, err);
+    if (code != FLO_OK || o->help) {
+        return code;
     }
     if (o->golden == NULL) {
         return flo_fail(err, FLO_USAGE, "verify needs --golden DIR, a folder of reference cases");
