@@ -14,9 +14,11 @@
 static const uint64_t bytes_limit = (uint64_t)1 << 62;
 
 enum {
-    HEADER_BYTES = 64 << 10, /* of a message, beside its rows */
-    LOGIT_BYTES = 6 * 4, /* of one logit: in its row, in a shortlist of them all (twice an id and a
-                          * value, when every one ties), and in the message */
+    HEADER_BYTES = 64 << 10,             /* of a message, beside its rows */
+    LIST_BYTES = (1 << 20) + (64 << 10), /* of messages, and what lines of 64 bytes leave over */
+    LOGIT_BYTES =
+        20, /* in its row, and as id, value and both together in a shortlist of them all */
+    LOGIT_MESSAGE_BYTES = 9,          /* the same in a message: id and value, packed */
     THREAD_SCRATCH_BYTES = 256 << 10, /* scores, quantised rows and the like of one thread */
 };
 
@@ -146,9 +148,12 @@ static void home_terms(term_list *l, const model_config *m)
     term(l, "attention out", rows_bytes((int64_t)t->n_heads * t->head_dim));
     term(l, "block result", rows_bytes(h));
     term(l, "cosines and sines", rows_bytes(t->head_dim));
-    term(l, "router", rows_bytes((int64_t)t->n_experts + 2 * (int64_t)t->n_experts_per_token));
+    term(l, "router", rows_bytes((int64_t)t->n_experts + 4 * (int64_t)t->n_experts_per_token));
     if (has_dense_layer(t)) {
-        term(l, "dense gate and up", rows_bytes(2 * (int64_t)t->dense_size));
+        int64_t padded = ((int64_t)t->dense_size + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
+        term(l, "dense gate and up", rows_bytes(2 * padded));
+        term(l, "dense products", rows_bytes(t->dense_size));
+        term(l, "dense rows", rows_bytes(2 * h));
     }
     if (m->has_vision) {
         term(l, "deep-stack rows", rows_bytes((int64_t)m->vision.n_deepstack * h));
@@ -177,12 +182,19 @@ static void message_terms(term_list *l, const plan_request *r, const plan_worker
     int32_t n_stages = plan_request_stages(r);
     int64_t n_peers = plan_dealt_size(r->n_workers, n_stages, w->stage) - 1;
     int64_t n_deep = m->has_vision ? m->vision.n_deepstack : 0;
-    int64_t copies = r->deterministic ? t->n_experts_per_token : 1;
+    int64_t k = t->n_experts_per_token;
+    int64_t copies = r->deterministic ? k : 1;
+    term(l, "lists", plan_add(LIST_BYTES, rows_bytes(4 * (k + 2))));
     if (w->place == 0) {
+        if (t->n_experts > 0) {
+            term(l, "choices of each worker",
+                 plan_times((uint64_t)(n_peers + 1), rows_bytes(5 + 2 * k)));
+        }
+        term(l, "results of peers", n_peers > 0 ? rows_bytes(k * h) : 0);
         uint64_t activations = plan_add(rows_bytes(h * (1 + n_deep)), HEADER_BYTES);
         term(l, "activations in", plan_times(2, activations));
         term(l, "activations out", w->stage < n_stages - 1 ? activations : 0);
-        uint64_t choice = plan_add(rows_bytes(2 * (int64_t)t->n_experts_per_token), HEADER_BYTES);
+        uint64_t choice = plan_add(rows_bytes(2 * k), HEADER_BYTES);
         term(l, "expert rows out", array_bytes(n_peers, 1, plan_add(rows_bytes(h), choice)));
         term(l, "expert rows back",
              array_bytes(n_peers, 1, plan_add(rows_bytes(h * copies), HEADER_BYTES)));
@@ -192,9 +204,14 @@ static void message_terms(term_list *l, const plan_request *r, const plan_worker
     }
     if (w->stage == n_stages - 1) { /* computed, and in the message that carries them */
         term(l, "rows for the LM head", rows_bytes(h));
-        term(l, "logits", array_bytes(PLAN_LOGIT_ROWS, w->n_vocab_rows, LOGIT_BYTES));
-        if (w->place == 0 && n_peers > 0) {
-            term(l, "logits gathered", array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, sizeof(float)));
+        /* Each row of the vocabulary costs every owner the same: plan.c deals them by that price.
+         */
+        term(l, "logits",
+             array_bytes(PLAN_LOGIT_ROWS, w->n_vocab_rows, LOGIT_BYTES + LOGIT_MESSAGE_BYTES));
+        if (w->place == 0) { /* ids, values, sums of grains, and a sort of two */
+            term(l, "logits merged",
+                 array_bytes(4 * PLAN_LOGIT_ROWS + 2, t->vocab_size, sizeof(float)));
+            term(l, "logits out", array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, LOGIT_MESSAGE_BYTES));
         }
     }
 }

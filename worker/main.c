@@ -7,6 +7,7 @@
  */
 #include "common/log.h"
 #include "proto/plan_message.h"
+#include "worker/buffers.h"
 #include "worker/node.h"
 #include "worker/worker.h"
 
@@ -17,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_PAYLOAD_BYTES = 1 << 16, LIST_BYTES = 1 << 20, PROGRESS_MS = 200 };
+enum { FIRST_PAYLOAD_BYTES = 1 << 16, PROGRESS_MS = 200 };
 
 static void say_hello(worker *w)
 {
@@ -120,22 +121,13 @@ static void load_weights(worker *w, const char *folder, bool dummy)
 static void take_memory(worker *w)
 {
     flo_err err;
-    const text_config *t = &w->model.text;
-    size_t row = (size_t)t->hidden_size * sizeof(float);
-    size_t n_deep = w->model.has_vision ? (size_t)w->model.vision.n_deepstack : 0;
-    size_t vocab = (size_t)t->vocab_size * sizeof(float);
-    size_t lists = LIST_BYTES + STEP_ROWS_MAX * (size_t)(t->n_experts_per_token + 2) * 16 +
-                   2 * HEAD_ROWS_MAX * row;
-    if (w->me->has_final_norm) { /* the last home merges all rows, whether or not it owns some */
-        lists += (4 * HEAD_ROWS_MAX + 2) * arena_rounded(vocab);
-    }
-    worker_require(w, arena_open(&w->messages, lists, &err), &err);
-    worker_require(w, arena_open(&w->head, head_arena_bytes(w->me), &err), &err);
-    worker_require(
-        w, arena_open(&w->stage.arena, stage_arena_bytes(&w->model, &w->plan, w->me), &err), &err);
+    worker_buffers sizes = worker_buffers_of(&w->model, &w->plan, w->me);
+    worker_require(w, arena_open(&w->messages, sizes.messages, &err), &err);
+    worker_require(w, arena_open(&w->head, sizes.head, &err), &err);
+    worker_require(w, arena_open(&w->stage.arena, sizes.step, &err), &err);
     if (w->me->place == 0) {
         arena rows;
-        w->x_bytes = STEP_ROWS_MAX * row * (1 + n_deep);
+        w->x_bytes = sizes.rows;
         worker_require(w, arena_open(&rows, w->x_bytes, &err), &err);
         w->x = (float *)(void *)rows.base; /* kept until the process ends */
         kv_shape shape = stage_kv_shape(&w->model, &w->plan, w->me);

@@ -404,6 +404,12 @@ static void run_layer(forward *f, int32_t index)
     f->hooks->progress(f->hooks->arg);
 }
 
+/* The most experts of one row that this worker can own. */
+static size_t own_pairs(const text_config *t, const plan_worker *w)
+{
+    return (size_t)(t->n_experts_per_token < w->n_experts ? t->n_experts_per_token : w->n_experts);
+}
+
 static float *take_rows(forward *f, size_t floats_per_row)
 {
     return arena_take(&f->s->arena, (size_t)f->n_rows * floats_per_row * sizeof(float));
@@ -427,7 +433,7 @@ static void take_buffers(forward *f)
     f->top_ids = (int32_t *)(void *)take_rows(f, k);
     f->pair_weights = take_rows(f, k);
     f->pair_experts = (int32_t *)(void *)take_rows(f, k);
-    f->pair_out = take_rows(f, k * f->hidden);
+    f->pair_out = take_rows(f, own_pairs(t, f->s->worker) * f->hidden);
     if (plan_stage_size(f->s->plan, f->s->worker->stage) > 1) {
         f->peer_out = take_rows(f, k * f->hidden);
     }
@@ -444,18 +450,18 @@ size_t stage_arena_bytes(const model_config *m, const plan *p, const plan_worker
     size_t k = (size_t)t->n_experts_per_token, hidden = (size_t)t->hidden_size;
     size_t q = (size_t)(t->n_heads * t->head_dim), kv = (size_t)(t->n_kv_heads * t->head_dim);
     size_t size = (size_t)plan_stage_size(p, w->stage);
-    int32_t pairs = STEP_ROWS_MAX *
-                    (t->n_experts_per_token < w->n_experts ? t->n_experts_per_token : w->n_experts);
+    size_t own = own_pairs(t, w);
     expert_shape expert = {t->hidden_size, t->expert_size, w->n_experts};
-    size_t experts = t->n_experts > 0 ? experts_scratch_bytes(&expert, pairs) : 0;
+    size_t experts =
+        t->n_experts > 0 ? experts_scratch_bytes(&expert, STEP_ROWS_MAX * (int32_t)own) : 0;
     if (w->place > 0) {
-        return experts + row_bytes(k * hidden);
+        return experts + row_bytes(own * hidden);
     }
     size_t rows = 2 * row_bytes(hidden) + row_bytes(q + 2 * kv) + row_bytes(q) +
                   2 * row_bytes((size_t)t->head_dim / 2);
     if (t->n_experts > 0) {
-        rows += row_bytes((size_t)t->n_experts) + 4 * row_bytes(k) +
-                (size > 1 ? 2 : 1) * row_bytes(k * hidden);
+        rows += row_bytes((size_t)t->n_experts) + 4 * row_bytes(k) + row_bytes(own * hidden) +
+                (size > 1 ? row_bytes(k * hidden) : 0);
         rows += size * (3 * row_bytes(1) + row_bytes(2) + 2 * row_bytes(k)) +
                 arena_rounded(size * sizeof(part));
     }

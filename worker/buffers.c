@@ -1,0 +1,28 @@
+/*
+ * buffers.c - see buffers.h. The plan's work terms (common/plan_parts.c) must cover the sum.
+ */
+#include "worker/buffers.h"
+
+#include "common/arena.h"
+#include "worker/thinker/head.h"
+
+enum { LIST_BYTES = 1 << 20 };
+
+worker_buffers worker_buffers_of(const model_config *m, const plan *p, const plan_worker *w)
+{
+    const text_config *t = &m->text;
+    size_t row = (size_t)t->hidden_size * sizeof(float);
+    size_t n_deep = m->has_vision ? (size_t)m->vision.n_deepstack : 0;
+    size_t vocab = (size_t)t->vocab_size * sizeof(float);
+    size_t lists = LIST_BYTES + STEP_ROWS_MAX * (size_t)(t->n_experts_per_token + 2) * 16 +
+                   2 * HEAD_ROWS_MAX * row;
+    if (w->has_final_norm) { /* the last home merges all rows, whether or not it owns some */
+        lists += (4 * HEAD_ROWS_MAX + 2) * arena_rounded(vocab);
+    }
+    return (worker_buffers){
+        .messages = lists,
+        .head = head_arena_bytes(w),
+        .step = stage_arena_bytes(m, p, w),
+        .rows = w->place == 0 ? STEP_ROWS_MAX * row * (1 + n_deep) : 0,
+    };
+}
