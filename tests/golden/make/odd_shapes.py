@@ -9,7 +9,7 @@ What is odd: hidden size 72 and expert size 24 (no multiples of 64), 3 heads of 
 as many KV heads as query heads, a dense MLP in layers 0, 2, 3 and 4 (decoder_sparse_step 2,
 mlp_only_layers [3]), 7 experts, weights of the chosen experts not normalised, a vocabulary of 1,100
 (one whole grain of the LM head and a part). The file holds the tensors of the text part alone. The
-folder has no tokenizer: prompts are ids.
+tokenizer knows the 256 bytes; prompts are ids.
 """
 import json
 import os
@@ -156,6 +156,27 @@ def save_case(folder, model):
     print("gaps", gap, router_gap)
 
 
+def byte_names():
+    """The printable names that byte-level vocabularies give to bytes."""
+    plain = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
+    rest = [b for b in range(256) if b not in plain]
+    return {**{chr(b): b for b in plain}, **{chr(256 + i): b for i, b in enumerate(rest)}}
+
+
+def save_tokenizer(folder):
+    special = {"<|im_start|>": TOP["im_start_token_id"], "<|im_end|>": TOP["im_end_token_id"]}
+    decoder = {str(i): dict(content=t, lstrip=False, normalized=False, rstrip=False,
+                            single_word=False, special=True) for t, i in special.items()}
+    config = dict(tokenizer_class="Qwen2Tokenizer", added_tokens_decoder=decoder,
+                  eos_token="<|im_end|>", unk_token=None)
+    for name, what in (("vocab.json", byte_names()), ("tokenizer_config.json", config)):
+        with open(folder + "/" + name, "w") as f:
+            json.dump(what, f)
+            f.write("\n")
+    with open(folder + "/merges.txt", "w") as f:
+        f.write("#version: 0.2\n")
+
+
 def save_model(folder, model):
     os.makedirs(folder, exist_ok=True)
     save_file(published_names(model), folder + "/model.safetensors", metadata={"format": "pt"})
@@ -174,4 +195,5 @@ if __name__ == "__main__":
     root = sys.argv[1]
     the_model = make_model()
     save_model(root + "/model", the_model)
+    save_tokenizer(root + "/model")
     save_case(root + "/thinker/odd-%03d" % TOKENS, the_model)
