@@ -67,6 +67,11 @@ const char *checkpoint_file_name(const checkpoint *c, int32_t file);
 flo_code checkpoint_read(const checkpoint *c, const checkpoint_tensor *t, uint64_t first_byte,
                          void *out, size_t n_bytes, flo_err *err);
 
+/* Tells checkpoints apart, so that hosts that see different ones are noticed: a hash of all names,
+ * types and shapes and of some bytes of 64 tensors spread over the whole. How tensors are dealt to
+ * files does not count. Reads 16 KiB. FLO_FAIL as checkpoint_read. */
+flo_code checkpoint_fingerprint(const checkpoint *c, uint64_t *out, flo_err *err);
+
 size_t tensor_dtype_bytes(tensor_dtype d);
 const char *tensor_dtype_name(tensor_dtype d); /* "BF16" */
 

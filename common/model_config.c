@@ -254,7 +254,8 @@ static void check_heads(const section *s, const heads *h)
                s->path, (long long)h->n_heads * h->head_dim, SIZE_MAX_FIELD);
     }
     if (h->head_dim > HEAD_DIM_MAX) {
-        refuse(s->r, "%shead_dim is %d; at most %d is possible", s->path, h->head_dim, HEAD_DIM_MAX);
+        refuse(s->r, "%shead_dim is %d; at most %d is possible", s->path, h->head_dim,
+               HEAD_DIM_MAX);
     }
 }
 
@@ -1060,4 +1061,24 @@ const char *model_variant_name(model_variant v)
                                         [MODEL_CAPTIONER] = "captioner"};
     CHECK((size_t)v < sizeof names / sizeof names[0]);
     return names[v];
+}
+
+uint64_t model_config_fingerprint(const model_config *c)
+{
+    const text_config *t = &c->text;
+    double values[16 + MODEL_LAYERS_MAX] = {
+        t->vocab_size,  t->hidden_size,      t->n_layers,         t->n_heads,
+        t->n_kv_heads,  t->head_dim,         t->n_experts,        t->n_experts_per_token,
+        t->expert_size, t->dense_size,       t->norm_topk_prob,   (double)t->rms_norm_eps,
+        t->rope_theta,  t->mrope_section[0], t->mrope_section[1], t->mrope_section[2],
+    };
+    size_t n = 16;
+    for (int32_t i = 0; i < t->n_layers; i++) {
+        values[n++] = t->layer_is_sparse[i];
+    }
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n * sizeof values[0]; i++) { /* FNV-1a */
+        hash = (hash ^ ((const unsigned char *)values)[i]) * 0x100000001b3u;
+    }
+    return hash;
 }

@@ -7,10 +7,12 @@
 #include "common/checkpoint.h"
 #include "common/cluster.h"
 #include "common/log.h"
+#include "common/model_folder.h"
 #include "common/model_tensors.h"
 #include "coordinator/defaults.h"
 #include "proto/plan_message.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,6 +175,8 @@ static flo_code send_assignments(job *j, const cluster *c, flo_err *err)
     plan_to_message(&assignment, &j->plan, &a);
     assignment.epoch = j->epoch;
     assignment.dummy = j->options.load_format == LOAD_DUMMY;
+    assignment.config_fingerprint = model_config_fingerprint(&j->model);
+    assignment.weights_fingerprint = j->weights_fingerprint;
     for (int32_t rank = 1; rank <= j->n_workers; rank++) {
         const char *other = seat_of(j, c, rank).model;
         assignment.model = (char *)(other[0] != '\0' ? other : j->model_folder);
@@ -238,7 +242,11 @@ static flo_code check_checkpoint(job *j, flo_err *err)
         return code;
     }
     size_t n = model_thinker_check(c, &j->model, SIZE_MAX, note_defect, &defect);
+    code = checkpoint_fingerprint(c, &j->weights_fingerprint, err);
     checkpoint_close(c);
+    if (code != FLO_OK) {
+        return code;
+    }
     if (n > 0) {
         return flo_fail(err, FLO_FAIL,
                         "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them)",
@@ -301,18 +309,23 @@ static void log_plan(const job *j)
     }
 }
 
-flo_code job_start(job *j, flo_err *err)
+/* The checkpoint that the command line or the cluster file names, as a path that other hosts can
+ * use. */
+static flo_code find_model(job *j, const cluster *c, flo_err *err)
 {
-    double start = now_s();
-    j->n_workers = transport_size(j->transport) - 1;
-    j->epoch = ((uint64_t)time(NULL) << 16) | 1; /* tells this plan from that of an earlier job */
-    if (j->n_workers < 1 || j->n_workers > PLAN_WORKERS_MAX) {
-        return flo_fail(
-            err, FLO_USAGE,
-            "%d workers: start 1 to %d of them beside the coordinator, as in `mpirun -np 1 "
-            "flotilla-coordinator ... : -np 2 flotilla-worker`",
-            j->n_workers, PLAN_WORKERS_MAX);
+    char found[PATH_MAX], whole[PATH_MAX];
+    flo_code code = model_folder_find(found, c->model[0] != '\0' ? c->model : NULL, err);
+    if (code == FLO_OK && realpath(found, whole) == NULL) {
+        code = flo_fail(err, FLO_USAGE, "%s: %s", found, strerror(errno));
     }
+    if (code == FLO_OK) {
+        memcpy(j->model_folder, whole, sizeof j->model_folder);
+    }
+    return code;
+}
+
+static flo_code read_model(job *j, flo_err *err)
+{
     flo_code code = j->options.load_format == LOAD_DUMMY
                         ? model_config_read_shapes(&j->model, j->model_folder, err)
                         : model_config_read(&j->model, j->model_folder, err);
@@ -322,16 +335,17 @@ flo_code job_start(job *j, flo_err *err)
     if (code == FLO_OK) {
         code = check_checkpoint(j, err);
     }
+    return code == FLO_OK ? open_text(j, err) : code;
+}
+
+static flo_code start_on(job *j, const cluster *c, flo_err *err)
+{
+    flo_code code = find_model(j, c, err);
     if (code == FLO_OK) {
-        code = open_text(j, err);
+        code = read_model(j, err);
     }
-    cluster c;
     if (code == FLO_OK) {
-        code = describe_cluster(j, &c, err);
-    }
-    if (code == FLO_OK) {
-        code = meet_workers(j, &c, err);
-        cluster_free(&c);
+        code = meet_workers(j, c, err);
     }
     if (code == FLO_OK) {
         code = transport_resize(j->transport, plan_payload_bytes_max(&j->model, &j->plan), err);
@@ -342,6 +356,28 @@ flo_code job_start(job *j, flo_err *err)
     if (code == FLO_OK) {
         code = scheduler_new(&j->scheduler, j->transport, &j->plan, &j->model, j->epoch, err);
     }
+    return code;
+}
+
+flo_code job_start(job *j, flo_err *err)
+{
+    double start = now_s();
+    cluster c;
+    j->n_workers = transport_size(j->transport) - 1;
+    j->epoch = ((uint64_t)time(NULL) << 16) | 1; /* tells this plan from that of an earlier job */
+    if (j->n_workers < 1 || j->n_workers > PLAN_WORKERS_MAX) {
+        return flo_fail(
+            err, FLO_USAGE,
+            "%d workers: start 1 to %d of them beside the coordinator, as in `mpirun -np 1 "
+            "flotilla-coordinator ... : -np 2 flotilla-worker`",
+            j->n_workers, PLAN_WORKERS_MAX);
+    }
+    flo_code code = describe_cluster(j, &c, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    code = start_on(j, &c, err);
+    cluster_free(&c);
     j->load_s = now_s() - start;
     if (code == FLO_OK) {
         log_plan(j);

@@ -17,6 +17,8 @@
 #include "coordinator/text/tokenizer.h"
 #include "proto/transport.h"
 
+#include <limits.h>
+
 typedef struct job_node { /* what a worker told of its node, by rank - 1 */
     char host[256];
     char isa[32];
@@ -40,13 +42,14 @@ typedef struct sampling_defaults { /* generation_config.json */
 
 typedef struct job {
     run_options options;
-    char model_folder[4096];
+    char model_folder[PATH_MAX];
     transport *transport;
     gateway_link *link; /* NULL in the plain mpirun form */
     model_config model;
     sampling_defaults defaults;
     tokenizer *tokenizer; /* NULL with dummy weights where the folder has none */
     chat_template *chat_template;
+    uint64_t weights_fingerprint; /* 0 with dummy weights */
     plan plan;
     uint64_t epoch;
     int32_t n_workers;

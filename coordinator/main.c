@@ -9,7 +9,6 @@
  */
 #include "common/json.h"
 #include "common/log.h"
-#include "common/model_folder.h"
 #include "coordinator/commands.h"
 #include "coordinator/job.h"
 #include "coordinator/serve.h"
@@ -96,9 +95,6 @@ static flo_code run_job(job *j, const own_options *own, flo_err *err)
     flo_code code = j->link == NULL ? check_own(own, err) : FLO_OK;
     if (code == FLO_OK && own->requests != NULL) {
         code = batch_files_open(&files, own->requests, own->output, err);
-    }
-    if (code == FLO_OK) {
-        code = model_folder_find(j->model_folder, j->options.model, err);
     }
     if (code == FLO_OK) {
         code = job_start(j, err);

@@ -445,7 +445,6 @@ static flo_code open_dump(request *r, const char *path, flo_err *err)
         r->generation.n_prompt > r->job->plan.kv_tokens) {
         return FLO_OK; /* the scheduler refuses such prompts with the right words */
     }
-    r->dump_path = strdup(path);
     flo_code code =
         dump_file_new(&r->dump, path, &r->job->model, r->prompt, r->generation.n_prompt, err);
     if (code == FLO_OK) {
@@ -519,7 +518,6 @@ void request_free(request *r)
     detokenizer_free(r->detokenizer);
     generation_clear(&r->generation);
     buffer_free(&r->text);
-    free(r->dump_path);
     free(r->prompt);
     free(r);
 }

@@ -32,7 +32,6 @@ struct request {
     buffer text; /* all of the answer so far, special tokens left out */
     detokenizer *detokenizer;
     dump_file *dump; /* NULL: none */
-    char *dump_path;
     request_ends ends;
     request *next; /* the owner's list */
 };

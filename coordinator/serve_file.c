@@ -159,6 +159,10 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     if (code == FLO_OK && (custom_id[0] == '\0' || body == NULL)) {
         code = flo_fail(&err, FLO_USAGE, "line %d is no object with custom_id and body", b->line);
     }
+    if (code == FLO_OK && strlen(id->valuestring) >= sizeof custom_id) {
+        code = flo_fail(&err, FLO_USAGE, "line %d has a custom_id of over %zu bytes", b->line,
+                        sizeof custom_id - 1);
+    }
     if (code == FLO_OK) {
         char *body_text = cJSON_PrintUnformatted(body);
         code = body_text != NULL ? request_start(&r, b->job, (uint64_t)b->line, body_text,

@@ -89,7 +89,9 @@ static flo_code check_plan(const front *f, flo_err *err)
     int32_t n = cluster_workers(&f->hosts.cluster);
     plan_worker_facts *workers = calloc((size_t)n, sizeof *workers);
     CHECK(model != NULL && p != NULL && workers != NULL);
-    flo_code code = model_config_read(model, f->model, err);
+    flo_code code = f->options.load_format == LOAD_DUMMY
+                        ? model_config_read_shapes(model, f->model, err)
+                        : model_config_read(model, f->model, err);
     if (code == FLO_OK) {
         plan_misfit unused;
         for (int32_t i = 0; i < n; i++) {
@@ -124,7 +126,9 @@ static flo_code find_model(front *f, flo_err *err)
         return flo_fail(err, FLO_USAGE, "%s: %s", f->model, strerror(errno));
     }
     memcpy(f->model, whole, sizeof whole);
-    f->options.model = f->model;
+    if (f->options.model != NULL || f->options.cluster == NULL) {
+        f->options.model = f->model;
+    } /* else the ranks read the cluster file themselves: its hosts may have places of their own */
     return FLO_OK;
 }
 

@@ -211,13 +211,6 @@ flo_code transport_resize(transport *t, size_t payload_bytes_max, flo_err *err)
     return take_buffers(t, err);
 }
 
-size_t transport_bytes(size_t payload_bytes_max)
-{
-    /* One payload buffer for each lane; sends under way at a time: one activation, or one dispatch.
-     * The rest of the slots is address space that stays untouched. */
-    return (2 + LANES) * payload_bytes_max;
-}
-
 int transport_rank(const transport *t)
 {
     return t->rank;

@@ -62,9 +62,6 @@ void transport_free(transport *t);
 /* Gives the buffers the size that the plan asks for. No message may be held or under way. */
 flo_code transport_resize(transport *t, size_t payload_bytes_max, flo_err *err);
 
-/* Bytes that the buffers of a rank with this bound take when all are in use; for the plan. */
-size_t transport_bytes(size_t payload_bytes_max);
-
 int transport_rank(const transport *t);
 int transport_size(const transport *t);
 

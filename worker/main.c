@@ -99,14 +99,34 @@ static void tell_progress(void *arg, uint64_t done, uint64_t total)
     transport_send(r->w->transport, 0, LANE_MAIN, MSG_LOAD_PROGRESS, &p.base);
 }
 
-static void load_weights(worker *w, const char *folder, bool dummy)
+/* Ends the job where this host sees another checkpoint than the coordinator's: it would be computed
+ * with in silence. */
+static void require_same(worker *w, const char *folder, uint64_t here, uint64_t there)
+{
+    flo_err err;
+    if (here != there) {
+        worker_fail(
+            w,
+            flo_fail(&err, FLO_FAIL,
+                     "%s is another checkpoint here than on the coordinator's host; put the "
+                     "same files on every host",
+                     folder),
+            &err);
+    }
+}
+
+/* fingerprint: of the coordinator's checkpoint, 0 with dummy weights. */
+static void load_weights(worker *w, const char *folder, bool dummy, uint64_t fingerprint)
 {
     flo_err err;
     weights_source source = {.checkpoint = NULL, .seed = 1};
     checkpoint *c = NULL;
     load_report report = {.w = w};
     if (!dummy) {
+        uint64_t here;
         worker_require(w, checkpoint_open(&c, folder, &err), &err);
+        worker_require(w, checkpoint_fingerprint(c, &here, &err), &err);
+        require_same(w, folder, here, fingerprint);
         source.checkpoint = c;
     }
     worker_require(w,
@@ -141,10 +161,12 @@ static void take_parts(worker *w, const Flo__Assignment *a)
     w->epoch = a->epoch;
     char *folder = strdup(a->model);
     bool dummy = a->dummy;
+    uint64_t fingerprint = a->weights_fingerprint; /* the message goes with its buffer below */
     worker_require(w,
                    dummy ? model_config_read_shapes(&w->model, folder, &err)
                          : model_config_read(&w->model, folder, &err),
                    &err);
+    require_same(w, folder, model_config_fingerprint(&w->model), a->config_fingerprint);
     worker_require(w, plan_from_message(&w->plan, a, &w->model, &err), &err);
     if (w->plan.n_workers != transport_size(w->transport) - 1) {
         worker_fail(w,
@@ -160,7 +182,7 @@ static void take_parts(worker *w, const Flo__Assignment *a)
     worker_require(
         w, transport_resize(w->transport, plan_payload_bytes_max(&w->model, &w->plan), &err), &err);
     take_memory(w);
-    load_weights(w, folder, dummy);
+    load_weights(w, folder, dummy, fingerprint);
     free(folder);
 
     Flo__Ready ready = FLO__READY__INIT;

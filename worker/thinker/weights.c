@@ -486,10 +486,17 @@ static void fill_one(void *arg, int32_t item, int32_t thread)
     }
 }
 
-static flo_code check_dtypes(const builder *b, flo_err *err)
+/* What the filling below cannot take, said before anything is read. */
+static flo_code check_jobs(const builder *b, flo_err *err)
 {
     for (size_t i = 0; i < b->n_jobs; i++) {
-        const checkpoint_tensor *t = b->jobs[i].range.tensor;
+        const fill_job *job = &b->jobs[i];
+        const checkpoint_tensor *t = job->range.tensor;
+        if ((uint64_t)job->range.columns * element_bytes(job) > SLAB_BYTES) {
+            return flo_fail(err, FLO_FAIL,
+                            "tensor %s has rows of %lld entries, over the limit of %d bytes",
+                            job->name, (long long)job->range.columns, SLAB_BYTES);
+        }
         if (t != NULL && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16 && t->dtype != DTYPE_F32) {
             return flo_fail(err, FLO_FAIL,
                             "tensor %s is %s, weights must be BF16 (F16 and F32 where exact)",
@@ -578,7 +585,7 @@ flo_code stage_weights_load(stage_weights *w, const model_config *m, const plan_
         place_head(&b);
     }
     if (b.code == FLO_OK) {
-        b.code = check_dtypes(&b, err);
+        b.code = check_jobs(&b, err);
     }
     if (b.code == FLO_OK) {
         b.code = fill_all(&b, pool, progress, arg, err);
