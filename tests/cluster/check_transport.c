@@ -20,6 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 enum { PAYLOAD_MAX = 10 << 20 };
 
 static transport *t;
@@ -392,7 +398,8 @@ static void a_hop_is_short(void **state)
     if (rank == 0) {
         print_message("  a hop of 8 KiB: %.1f us; after 50 ms %.0f us, after 400 ms %.0f us\n",
                       lively, paused, later);
-        assert_true(lively < 1000 && paused < 20000 && later < 20000);
+        /* sanitizers cost time of their own: there the hops only have to arrive */
+        assert_true(SANITIZED || (lively < 1000 && paused < 20000 && later < 20000));
     }
 }
 

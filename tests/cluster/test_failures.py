@@ -6,6 +6,7 @@ One coordinator and three workers; while loading the model is a dummy of real wi
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -90,6 +91,30 @@ class Failures(RealJob):
         p = self.loading()
         self.kill_rank("flotilla-coordi", signal.SIGKILL, 0)
         self.ends(p, 1, "coordinator (rank 0)")
+
+    def test_hosts_that_see_different_checkpoints_are_refused(self):
+        """Same shapes, other numbers: without a comparison they would be computed with in silence."""
+        other_config, other_weights = self.path("config"), self.path("weights")
+        for folder in (other_config, other_weights):
+            shutil.copytree(TINY, folder)
+        with open(os.path.join(other_config, "config.json")) as f:
+            config = json.load(f)
+        config["thinker_config"]["text_config"]["rope_theta"] += 1
+        with open(os.path.join(other_config, "config.json"), "w") as f:
+            json.dump(config, f)
+        shard = os.path.join(other_weights, "model-00002-of-00003.safetensors")
+        with open(shard, "rb") as f:
+            data = bytearray(f.read())
+        begin = 8 + int.from_bytes(data[:8], "little")
+        data[begin::64] = bytes(b ^ 1 for b in data[begin::64])
+        with open(shard, "wb") as f:
+            f.write(data)
+        for folder in (other_config, other_weights):
+            cluster = self.path("cluster.json")
+            with open(cluster, "w") as f:
+                json.dump({"model": TINY, "hosts": [{"host": "localhost", "model": folder}]}, f)
+            self.flotilla("generate", "--quiet", "--cluster", cluster, "--prompt", "x")
+            self.one_line("is another checkpoint here than on the coordinator's host", 1)
 
     # -- the person
 
