@@ -1,6 +1,7 @@
 /*
  * progress.c - bars by ANSI cursor movement: up as many lines as were drawn, then each line anew.
  */
+#include "common/clock.h"
 #include "common/progress.h"
 
 #include "common/bytes.h"
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BAR_CELLS = 20 };
@@ -30,13 +30,6 @@ struct progress {
     worker_progress *workers; /* by rank */
 };
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 progress *progress_new(int fd, bool quiet)
 {
     progress *p = calloc(1, sizeof *p);
@@ -45,7 +38,7 @@ progress *progress_new(int fd, bool quiet)
     p->fd = fd;
     p->quiet = quiet;
     p->terminal = isatty(fd) == 1 && (kind == NULL || strcmp(kind, "dumb") != 0);
-    p->started_ms = now_ms();
+    p->started_ms = clock_ms();
     p->shown_ms = p->terminal ? 0 : p->started_ms;
     return p;
 }
@@ -197,7 +190,7 @@ void progress_update(progress *p, int32_t rank, const char *host, uint64_t bytes
     worker_progress *w = worker_of(p, rank, host);
     w->done = bytes_done;
     w->total = bytes_total;
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
     if (p->quiet || p->ended ||
         now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
         return;

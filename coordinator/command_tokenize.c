@@ -6,6 +6,7 @@
  * answers.
  */
 #include "common/buffer.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/model_folder.h"
@@ -21,7 +22,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const size_t input_bytes_max = (size_t)1 << 30;
@@ -314,21 +314,14 @@ static flo_code tokenize_line(const tokenizer *t, const request *r, const cJSON 
 
 /* ---- tokenize ---- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* is_prompt: the answer shows the text too. */
 static flo_code tokenize_text(const tokenizer *t, const request *r, const char *text,
                               size_t n_bytes, bool is_prompt, flo_err *err)
 {
     id_array ids = {0};
-    double start = now();
+    double start = clock_s();
     flo_code code = tokenizer_encode(t, text, n_bytes, r->no_special, &ids.at, &ids.n, err);
-    double seconds = now() - start;
+    double seconds = clock_s() - start;
     if (code == FLO_OK) {
         code = r->count ? write_count(ids.n, n_bytes, seconds, err)
                         : write_tokens(t, ids, is_prompt ? text : NULL, n_bytes, err);

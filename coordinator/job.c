@@ -5,6 +5,7 @@
 #include "coordinator/job.h"
 
 #include "common/checkpoint.h"
+#include "common/clock.h"
 #include "common/cluster.h"
 #include "common/log.h"
 #include "common/model_folder.h"
@@ -20,13 +21,6 @@
 #include <time.h>
 
 enum { FAULTS_SHOWN_MAX = 20, STATS_WAIT_S = 5, SETTLE_WAIT_S = 5 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static job_node *node_of(job *j, int rank)
 {
@@ -361,7 +355,7 @@ static flo_code start_on(job *j, const cluster *c, flo_err *err)
 
 flo_code job_start(job *j, flo_err *err)
 {
-    double start = now_s();
+    double start = clock_s();
     cluster c;
     j->n_workers = transport_size(j->transport) - 1;
     j->epoch = ((uint64_t)time(NULL) << 16) | 1; /* tells this plan from that of an earlier job */
@@ -378,7 +372,7 @@ flo_code job_start(job *j, flo_err *err)
     }
     code = start_on(j, &c, err);
     cluster_free(&c);
-    j->load_s = now_s() - start;
+    j->load_s = clock_s() - start;
     if (code == FLO_OK) {
         log_plan(j);
     }
@@ -440,8 +434,8 @@ flo_code job_ask_stats(job *j, flo_err *err)
         transport_send(j->transport, rank, LANE_MAIN, MSG_STATS_ASK, &ask.base);
     }
     j->stats_due = j->n_workers;
-    double end = now_s() + STATS_WAIT_S;
-    while (j->stats_due > 0 && now_s() < end) {
+    double end = clock_s() + STATS_WAIT_S;
+    while (j->stats_due > 0 && clock_s() < end) {
         bool busy;
         flo_code code = job_poll(j, &busy, err);
         if (code != FLO_OK) {
@@ -454,8 +448,8 @@ flo_code job_ask_stats(job *j, flo_err *err)
 
 flo_code job_settle(job *j, flo_err *err)
 {
-    double end = now_s() + SETTLE_WAIT_S;
-    while (scheduler_busy(j->scheduler) && now_s() < end) {
+    double end = clock_s() + SETTLE_WAIT_S;
+    while (scheduler_busy(j->scheduler) && clock_s() < end) {
         bool busy;
         flo_code code = job_poll(j, &busy, err);
         if (code != FLO_OK) {

@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/process.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 enum { MAX_NEW_DEFAULT = 1024, TOP_K_DEFAULT = 50 };
 
@@ -575,21 +575,10 @@ static void put_timing(buffer *b, const request *r)
     put_real(b, ", \"generate_s\": %.6f}", g->n_ids > 0 ? g->done_s - g->first_token_s : 0);
 }
 
-static uint64_t own_resident_bytes(void)
-{
-    unsigned long long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f != NULL) {
-        resident = fscanf(f, "%llu %llu", &pages, &resident) == 2 ? resident : 0;
-        fclose(f);
-    }
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void put_memory(buffer *b, const job *j)
 {
     put_real(b, ", \"memory\": {\"coordinator_rss_bytes\": %.0f, \"workers\": [",
-             (double)own_resident_bytes());
+             (double)process_resident_bytes());
     for (int32_t i = 0; i < j->n_workers; i++) {
         const plan_worker *w = &j->plan.workers[i];
         put_real(b, i > 0 ? ", {\"rank\": %.0f" : "{\"rank\": %.0f", (double)w->rank);

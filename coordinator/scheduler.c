@@ -8,13 +8,13 @@
 
 #include "common/arena.h"
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "coordinator/kv_ledger.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { CHUNK_ROWS_BUSY = 128, ARENA_BYTES = 4 << 20 };
 
@@ -44,13 +44,6 @@ struct scheduler {
     arena arena;      /* of the step being made */
     int32_t *history; /* [kv_tokens + 1] */
 };
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 flo_code scheduler_new(scheduler **out, transport *t, const plan *p, const model_config *m,
                        uint64_t epoch, flo_err *err)
@@ -136,7 +129,7 @@ flo_code scheduler_submit(scheduler *s, generation *g, flo_err *err)
         return flo_fail(err, FLO_FAIL, "out of memory for an answer of %d tokens", g->max_new);
     }
     g->state = GEN_QUEUED;
-    g->submitted_s = now_s();
+    g->submitted_s = clock_s();
     g->next = NULL;
     if (s->waiting == NULL) {
         s->waiting = g;
@@ -151,7 +144,7 @@ static void tell_done(generation *g, finish_reason finish)
 {
     g->state = GEN_DONE;
     g->finish = finish;
-    g->done_s = now_s();
+    g->done_s = clock_s();
     g->on_done(g);
 }
 
@@ -496,7 +489,7 @@ static flo_code take_token(scheduler *s, generation *g, const Flo__RowLogits *m,
         note_logprobs(&g->tokens[g->n_ids], row, lse, g->logprobs, id);
     }
     if (g->n_ids == 0) {
-        g->first_token_s = now_s();
+        g->first_token_s = clock_s();
     }
     g->ids[g->n_ids++] = id;
     g->state = GEN_DECODE;
@@ -560,7 +553,7 @@ flo_code scheduler_on_logits(scheduler *s, const incoming *in, flo_err *err)
                 finish(s, g, FINISH_CANCELLED);
             }
         } else if (logits != NULL) {
-            g->prompt_s = g->n_ids == 0 ? now_s() : g->prompt_s;
+            g->prompt_s = g->n_ids == 0 ? clock_s() : g->prompt_s;
             flo_code code = take_row(s, g, in, logits, payload, err);
             if (code != FLO_OK) {
                 return code;

@@ -4,6 +4,7 @@
 #include "gateway/job.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "gateway/interrupts.h"
 
 #include <ctype.h>
@@ -30,13 +31,6 @@ struct job {
     int wait_status;
     job_output *output;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void set_environment(const word_list *l, bool over_the_users)
 {
@@ -168,10 +162,10 @@ bool job_has_ended(job *j, int *wait_status)
 
 bool job_wait(job *j, int wait_ms, bool interruptible)
 {
-    int64_t until = now_ms() + wait_ms;
+    int64_t until = clock_ms() + wait_ms;
     int status;
     while (!job_has_ended(j, &status)) {
-        int64_t left = until - now_ms();
+        int64_t left = until - clock_ms();
         if (left <= 0) {
             return false;
         }
@@ -260,7 +254,7 @@ static size_t find_descendants(pid_t out[CHILDREN_MAX])
 static void kill_what_is_left(job *j)
 {
     static pid_t left[CHILDREN_MAX];
-    int64_t until = now_ms() + KILL_MS;
+    int64_t until = clock_ms() + KILL_MS;
     do {
         size_t n = find_descendants(left);
         for (size_t i = 0; i < n; i++) {
@@ -277,7 +271,7 @@ static void kill_what_is_left(job *j)
             break;
         }
         nanosleep(&(struct timespec){0, 5000000}, NULL);
-    } while (now_ms() < until);
+    } while (clock_ms() < until);
 }
 
 void job_end(job *j, int *wait_status)

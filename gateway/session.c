@@ -10,6 +10,7 @@
 #include "gateway/session.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "gateway/interrupts.h"
 #include "gateway/job.h"
@@ -27,7 +28,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -54,13 +54,6 @@ struct session {
     flo_code lost; /* FLO_OK while the job lives */
     flo_err cause;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* -- the door ---------------------------------------------------------------------------------- */
 
@@ -404,9 +397,9 @@ static flo_code start_job(session *s, const run_options *options, const run_host
 
 static flo_code wait_until_ready(session *s, flo_err *err)
 {
-    int64_t until = now_ms() + START_MS;
+    int64_t until = clock_ms() + START_MS;
     while (!s->ready) {
-        int64_t left = s->greeted ? -1 : until - now_ms();
+        int64_t left = s->greeted ? -1 : until - clock_ms();
         if (!s->greeted && left <= 0) {
             char text[128];
             snprintf(text, sizeof text,

@@ -9,6 +9,7 @@
 #include "proto/frame.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { READ_BYTES = 64 << 10, QUEUE_BYTES_MAX = 2 * (FRAME_BYTES_MAX + FRAME_HEAD_BYTES) };
@@ -151,17 +151,10 @@ flo_code frame_send(frame_channel *c, const ProtobufCMessage *message, flo_err *
     return send_some(c, err);
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* Sleeps until the socket can go on or time (of now_ms; negative: none) is up; false: it is up. */
+/* Sleeps until the socket can go on or time (of clock_ms; negative: none) is up; false: it is up. */
 static bool wait_for_socket(frame_channel *c, short events, int64_t until_ms)
 {
-    int64_t left = until_ms < 0 ? -1 : until_ms - now_ms();
+    int64_t left = until_ms < 0 ? -1 : until_ms - clock_ms();
     if (until_ms >= 0 && left <= 0) {
         return false;
     }
@@ -172,7 +165,7 @@ static bool wait_for_socket(frame_channel *c, short events, int64_t until_ms)
 
 static int64_t end_of_wait(int wait_ms)
 {
-    return wait_ms < 0 ? -1 : now_ms() + wait_ms;
+    return wait_ms < 0 ? -1 : clock_ms() + wait_ms;
 }
 
 flo_code frame_flush(frame_channel *c, int wait_ms, flo_err *err)

@@ -7,6 +7,7 @@
 
 #include "common/arena.h"
 #include "common/check.h"
+#include "common/clock.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -53,7 +54,7 @@ struct transport {
     send_slot *begun; /* a payload was asked for and not yet sent; else NULL */
     size_t begun_bytes;
     receive_lane lanes[LANES];
-    double last_activity_us;
+    int64_t last_activity_us;
     long nap_us;
 };
 
@@ -84,13 +85,6 @@ static const struct {
 const char *message_kind_name(message_kind kind)
 {
     return kind > 0 && kind < MSG_KINDS ? kinds[kind].name : "unknown";
-}
-
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
 static receive_lane *lane_of(transport *t, message_lane lane)
@@ -168,7 +162,7 @@ flo_code transport_new(transport **out, MPI_Comm comm, size_t payload_bytes_max,
     t->nap_us = NAP_LIVELY_US;
     MPI_Comm_rank(comm, &t->rank);
     MPI_Comm_size(comm, &t->size);
-    t->last_activity_us = now_us();
+    t->last_activity_us = clock_us();
     /* A nap of 20 us takes 75 us with the default timer slack of 50 us. */
     prctl(PR_SET_TIMERSLACK, 1UL);
     flo_code code = set_bounds(t, payload_bytes_max, err);
@@ -232,13 +226,13 @@ void transport_progress(transport *t)
 
 void transport_pause(transport *t, bool busy)
 {
-    double now = now_us();
+    int64_t now = clock_us();
     if (busy) {
         t->last_activity_us = now;
         t->nap_us = NAP_LIVELY_US;
         return;
     }
-    double quiet = now - t->last_activity_us;
+    int64_t quiet = now - t->last_activity_us;
     if (quiet < SPIN_US) {
         sched_yield();
         return;
@@ -252,13 +246,13 @@ void transport_pause(transport *t, bool busy)
 static void wait_request(MPI_Request *request)
 {
     int done = 0;
-    double start = now_us();
+    int64_t start = clock_us();
     for (;;) {
         MPI_Test(request, &done, MPI_STATUS_IGNORE);
         if (done) {
             return;
         }
-        if (now_us() - start < SPIN_US) {
+        if (clock_us() - start < SPIN_US) {
             sched_yield();
         } else {
             nanosleep(&(struct timespec){0, NAP_LIVELY_US * 1000}, NULL);
@@ -330,7 +324,7 @@ void transport_send(transport *t, int rank, message_lane lane, message_kind kind
                   &s->requests[1]);
     }
     t->begun = NULL;
-    t->last_activity_us = now_us();
+    t->last_activity_us = clock_us();
     t->nap_us = NAP_LIVELY_US;
 }
 
@@ -406,7 +400,7 @@ flo_code transport_poll(transport *t, message_lane lane, bool *found, incoming *
     flo_code code = unpack(l, (size_t)n_bytes, status.MPI_SOURCE, in, err);
     *found = code == FLO_OK;
     l->payload_due = code == FLO_OK && in->payload_bytes > 0;
-    t->last_activity_us = now_us();
+    t->last_activity_us = clock_us();
     t->nap_us = NAP_LIVELY_US;
     return code;
 }

@@ -5,6 +5,7 @@
  *
  * All options come from the coordinator. Nothing is loaded before it has made a plan that fits.
  */
+#include "common/clock.h"
 #include "common/log.h"
 #include "proto/plan_message.h"
 #include "worker/buffers.h"
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { FIRST_PAYLOAD_BYTES = 1 << 16, PROGRESS_MS = 200 };
@@ -79,15 +79,13 @@ static void sit_down(worker *w, const Flo__Setup *setup, node_seat *seat)
 
 typedef struct load_report {
     worker *w;
-    double last_ms;
+    int64_t last_ms;
 } load_report;
 
 static void tell_progress(void *arg, uint64_t done, uint64_t total)
 {
     load_report *r = arg;
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    double now_ms = (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+    int64_t now_ms = clock_ms();
     transport_progress(r->w->transport);
     if (done > 0 && done < total && now_ms - r->last_ms < PROGRESS_MS) {
         return;

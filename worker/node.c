@@ -7,6 +7,7 @@
  */
 #include "worker/node.h"
 
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -19,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Choosing */
@@ -154,13 +154,6 @@ typedef struct reader {
     word2 sum; /* so that no reading can be left out */
 } reader;
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* Four chains, so that additions do not wait for each other. */
 static word2 sum_of(const word2 *words, size_t n)
 {
@@ -187,8 +180,8 @@ static void *reader_main(void *arg)
         sched_yield();
     }
 
-    double begin = now_s();
-    for (size_t i = 0; r->seconds < MEASURE_MS * 1e-3; r->seconds = now_s() - begin) {
+    double begin = clock_s();
+    for (size_t i = 0; r->seconds < MEASURE_MS * 1e-3; r->seconds = clock_s() - begin) {
         size_t n = r->n_words - i < WORDS_AT_A_TIME ? r->n_words - i : WORDS_AT_A_TIME;
         r->sum += sum_of(r->words + i, n);
         r->n_read += n * sizeof *r->words;

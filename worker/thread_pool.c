@@ -12,6 +12,7 @@
 #include "worker/thread_pool.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -25,7 +26,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -71,13 +71,6 @@ static void futex_wake(_Atomic uint32_t *word, int n)
     syscall(SYS_futex, (uint32_t *)word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
 }
 
-static int64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static void pause_briefly(void)
 {
 #if defined(__x86_64__)
@@ -104,7 +97,7 @@ static bool keep_looking(patience *p, bool crowded)
     if (p->looks % PAUSES_PER_LOOK != 0) {
         return true;
     }
-    int64_t now = now_ns();
+    int64_t now = clock_ns();
     if (p->began_ns == 0) {
         p->began_ns = now;
     }

@@ -5,11 +5,10 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "common/process.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { END_WAIT_MS = 10000 };
 
@@ -69,26 +68,12 @@ int worker_home_of(const worker *w, int32_t stage_index)
     return plan_stage_home(&w->plan, stage_index);
 }
 
-static uint64_t resident_bytes(void)
-{
-    unsigned long long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (f == NULL) {
-        return 0;
-    }
-    if (fscanf(f, "%llu %llu", &pages, &resident) != 2) {
-        resident = 0;
-    }
-    fclose(f);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void on_stats_ask(worker *w, const incoming *in)
 {
     worker_check_epoch(w, in, in->as.stats_ask->epoch);
     Flo__Stats stats = FLO__STATS__INIT;
     stats.epoch = w->epoch;
-    stats.rss_bytes = resident_bytes();
+    stats.rss_bytes = process_resident_bytes();
     stats.steps = w->n_steps;
     stats.compute_us = w->compute_us;
     transport_send(w->transport, 0, LANE_MAIN, MSG_STATS, &stats.base);

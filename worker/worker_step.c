@@ -6,15 +6,8 @@
  */
 #include "worker/worker.h"
 
+#include "common/clock.h"
 #include <string.h>
-#include <time.h>
-
-static uint64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
-}
 
 static flo_code apply_op(kv_cache *c, const Flo__SequenceOp *op, flo_err *err)
 {
@@ -143,7 +136,7 @@ static void pass_on(worker_step *ws, const step_deep *deep)
 static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
 {
     flo_err err;
-    uint64_t start = now_us();
+    int64_t start = clock_us();
     arena_reset(&w->messages);
     for (size_t i = 0; i < h->n_ops; i++) {
         worker_require(w, apply_op(w->stage.cache, h->ops[i], &err), &err);
@@ -168,7 +161,7 @@ static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
         stage_forward(&w->stage, w->x, &step, &hooks);
     }
     w->n_steps++;
-    w->compute_us += now_us() - start;
+    w->compute_us += (uint64_t)(clock_us() - start);
     if (w->me->stage + 1 < w->plan.n_stages) {
         pass_on(&ws, deep);
     } else {
