@@ -12,6 +12,7 @@
 #include "common/checkpoint.h"
 
 #include "common/check.h"
+#include "common/hash.h"
 #include "common/json.h"
 
 #include <errno.h>
@@ -781,22 +782,14 @@ flo_code checkpoint_read(const checkpoint *c, const checkpoint_tensor *t, uint64
 
 enum { SAMPLED_TENSORS = 64, SAMPLE_BYTES = 256 };
 
-static uint64_t mixed(uint64_t hash, const void *data, size_t n_bytes)
-{
-    for (size_t i = 0; i < n_bytes; i++) { /* FNV-1a */
-        hash = (hash ^ ((const unsigned char *)data)[i]) * 0x100000001b3u;
-    }
-    return hash;
-}
-
 flo_code checkpoint_fingerprint(const checkpoint *c, uint64_t *out, flo_err *err)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    uint64_t hash = HASH_START;
     for (size_t i = 0; i < c->n_tensors; i++) {
         const checkpoint_tensor *t = &c->tensors[i];
-        hash = mixed(hash, t->name, strlen(t->name) + 1);
-        hash = mixed(hash, &t->dtype, sizeof t->dtype);
-        hash = mixed(hash, t->shape, (size_t)t->n_dims * sizeof t->shape[0]);
+        hash = hash_bytes(hash, t->name, strlen(t->name) + 1);
+        hash = hash_bytes(hash, &t->dtype, sizeof t->dtype);
+        hash = hash_bytes(hash, t->shape, (size_t)t->n_dims * sizeof t->shape[0]);
     }
     for (size_t k = 0; k < SAMPLED_TENSORS && c->n_tensors > 0; k++) {
         const checkpoint_tensor *t = &c->tensors[k * c->n_tensors / SAMPLED_TENSORS];
@@ -806,7 +799,7 @@ flo_code checkpoint_fingerprint(const checkpoint *c, uint64_t *out, flo_err *err
         if (code != FLO_OK) {
             return code;
         }
-        hash = mixed(hash, sample, n);
+        hash = hash_bytes(hash, sample, n);
     }
     *out = hash;
     return FLO_OK;

@@ -7,6 +7,7 @@
 #include "common/model_config.h"
 
 #include "common/check.h"
+#include "common/hash.h"
 #include "common/json.h"
 #include "common/layout.h"
 
@@ -1076,9 +1077,5 @@ uint64_t model_config_fingerprint(const model_config *c)
     for (int32_t i = 0; i < t->n_layers; i++) {
         values[n++] = t->layer_is_sparse[i];
     }
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n * sizeof values[0]; i++) { /* FNV-1a */
-        hash = (hash ^ ((const unsigned char *)values)[i]) * 0x100000001b3u;
-    }
-    return hash;
+    return hash_bytes(HASH_START, values, n * sizeof values[0]);
 }
