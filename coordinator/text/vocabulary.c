@@ -6,6 +6,7 @@
  */
 #include "coordinator/text/vocabulary.h"
 
+#include "common/hash.h"
 #include "common/utf8.h"
 
 #include <stdlib.h>
@@ -22,11 +23,7 @@ static uint64_t mix(uint64_t h)
 
 static uint64_t text_hash(const char *text, size_t n)
 {
-    uint64_t h = 0xcbf29ce484222325u ^ n;
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ (unsigned char)text[i]) * 0x100000001b3u;
-    }
-    return mix(h);
+    return mix(hash_bytes(HASH_START ^ n, text, n));
 }
 
 /* The byte that a character of the byte alphabet stands for; -1: not in the alphabet. */

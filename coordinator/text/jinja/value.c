@@ -7,6 +7,8 @@
  */
 #include "coordinator/text/jinja/value.h"
 
+#include "common/hash.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -195,12 +197,9 @@ value iterator_value(sandbox *m, list *items, const char *type)
 
 enum { DICT_SMALL_MAX = 8 };
 
-static uint64_t hash_bytes(const char *bytes, size_t n)
+static uint64_t hash_text(const char *bytes, size_t n)
 {
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++) {
-        h = (h ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-    }
+    uint64_t h = hash_bytes(HASH_START, bytes, n);
     return h ^ h >> 29;
 }
 
@@ -234,15 +233,15 @@ static uint64_t hash_value(sandbox *m, value v)
     switch (v.kind) {
     case V_STRING:
         sandbox_spend(m, v.string->n / 64);
-        return hash_bytes(v.string->bytes, v.string->n);
+        return hash_text(v.string->bytes, v.string->n);
     case V_BIG:
-        return hash_bytes(v.string->bytes, v.string->n);
+        return hash_text(v.string->bytes, v.string->n);
     case V_BOOL:
     case V_INT:
         return hash_integer(value_integer(v));
     case V_FLOAT:
         return real_is_integer(v.real) ? hash_integer((int64_t)v.real)
-                                       : hash_bytes((const char *)&v.real, sizeof v.real);
+                                       : hash_text((const char *)&v.real, sizeof v.real);
     case V_TUPLE: {
         uint64_t h = 17;
         sandbox_descend(m);
