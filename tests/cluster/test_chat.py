@@ -4,7 +4,6 @@ and compute only what is new. Over a pipe and over a terminal; one coordinator a
 """
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -13,6 +12,7 @@ import time
 import unittest
 
 from real_job import COORDINATOR, FLOTILLA, MPI_ENVIRONMENT, RealJob, SLOWER, TINY, WORKER
+from terminal import fork_on_terminal
 
 WORDS = ["--model", TINY, "--workers", "3", "--threads", "1"]
 SHORT = ["--max-new-tokens", "12"]
@@ -23,7 +23,7 @@ class Terminal:
 
     def __init__(self, test, *words):
         self.test, self.seen = test, b""
-        self.pid, self.fd = pty.fork()
+        self.pid, self.fd = fork_on_terminal()
         if self.pid == 0:
             os.chdir(test.folder)
             os.execve(words[0], words, test.environment(TERM="xterm"))

@@ -6,7 +6,6 @@ The ranks are fake_rank.c; jobs have one coordinator and three workers.
 """
 import json
 import os
-import pty
 import select
 import shutil
 import signal
@@ -14,6 +13,8 @@ import subprocess
 import tempfile
 import time
 import unittest
+
+from terminal import fork_on_terminal
 
 BINARY = os.environ["FLOTILLA_BINARY_DIR"]
 SOURCE = os.environ["FLOTILLA_SOURCE_DIR"]
@@ -281,7 +282,7 @@ class Front(unittest.TestCase):
         self.assertEqual(len(self.read(saved)["messages"]), 2)
 
     def test_a_terminal_gets_editing_cancel_and_ctrl_d(self):
-        pid, fd = pty.fork()
+        pid, fd = fork_on_terminal()
         if pid == 0:
             os.execve(FLOTILLA, self.command("chat"), self.environment("", TERM="xterm"))
         seen = b""
@@ -311,7 +312,7 @@ class Front(unittest.TestCase):
         self.left_nothing()
 
     def test_ctrl_c_at_the_prompt_ends_the_chat(self):
-        pid, fd = pty.fork()
+        pid, fd = fork_on_terminal()
         if pid == 0:
             os.execve(FLOTILLA, self.command("chat"), self.environment("", TERM="xterm"))
         seen = b""
@@ -325,7 +326,7 @@ class Front(unittest.TestCase):
         self.left_nothing()
 
     def test_a_worker_lost_at_the_prompt_ends_the_chat(self):
-        pid, fd = pty.fork()
+        pid, fd = fork_on_terminal()
         if pid == 0:
             os.execve(FLOTILLA, self.command("chat"), self.environment("worker-dies", TERM="xterm"))
         seen = b""
