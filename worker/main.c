@@ -60,7 +60,8 @@ static void sit_down(worker *w, const Flo__Setup *setup, node_seat *seat)
     worker_require(w, kernels_init(&err), &err);
     worker_require(w, node_sit_down(seat, &wish, &err), &err);
     worker_require(w, thread_pool_new(&w->stage.pool, seat->n_threads, seat->cores, &err), &err);
-    log_debug("%s, kernels %s", seat->binding, kernels()->isa);
+    log_info("%s, %d thread%s, kernels %s", seat->binding, seat->n_threads,
+             seat->n_threads == 1 ? "" : "s", kernels()->isa);
 
     Flo__NodeReport report = FLO__NODE_REPORT__INIT;
     report.host = seat->host;
