@@ -22,13 +22,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TERM_MS = 700, KILL_MS = 500, CHILDREN_MAX = 4096 };
+enum { TERM_MS = 700, KILL_MS = 500, STUCK_MS = 1500, CHILDREN_MAX = 4096 };
 
 struct job {
     pid_t launcher;
     int output_fd, exit_fd;
     bool ended;
     int wait_status;
+    int64_t dead_since_ms; /* when all of the launcher's children were first seen dead; 0: not so */
     job_output *output;
 };
 
@@ -184,25 +185,63 @@ bool job_wait(job *j, int wait_ms, bool interruptible)
     return true;
 }
 
-/* Parent of a process, or -1. The name in /proc/PID/stat may hold anything, so read from its end.
- */
-static pid_t parent_of(pid_t pid)
+/* State letter and parent of a process. The name in /proc/PID/stat may hold anything, so it is read
+ * from its end. */
+static bool read_stat(pid_t pid, char *state, pid_t *parent)
 {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return -1;
+        return false;
     }
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
     if (n <= 0) {
-        return -1;
+        return false;
     }
     text[n] = '\0';
     const char *p = strrchr(text, ')');
-    int parent;
-    return p != NULL && sscanf(p + 1, " %*c %d", &parent) == 1 ? parent : -1;
+    return p != NULL && sscanf(p + 1, " %c %d", state, parent) == 2;
+}
+
+/* Parent of a process, or -1. */
+static pid_t parent_of(pid_t pid)
+{
+    char state;
+    pid_t parent;
+    return read_stat(pid, &state, &parent) ? parent : -1;
+}
+
+/* True where the launcher has children and all of them are dead. */
+static bool all_children_dead(pid_t launcher)
+{
+    DIR *d = opendir("/proc");
+    size_t n = 0, n_dead = 0;
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        char state;
+        pid_t parent;
+        if (isdigit((unsigned char)e->d_name[0]) && read_stat(atoi(e->d_name), &state, &parent) &&
+            parent == launcher) {
+            n++;
+            n_dead += state == 'Z' ? 1 : 0;
+        }
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    return n > 0 && n == n_dead;
+}
+
+bool job_is_stuck(job *j)
+{
+    if (j->ended || !all_children_dead(j->launcher)) {
+        j->dead_since_ms = 0;
+        return false;
+    }
+    int64_t now = clock_ms();
+    j->dead_since_ms = j->dead_since_ms == 0 ? now : j->dead_since_ms;
+    return now - j->dead_since_ms >= STUCK_MS;
 }
 
 typedef struct process {

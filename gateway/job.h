@@ -32,6 +32,10 @@ bool job_read(job *j);
 /* True once the launcher has ended; *wait_status as waitpid gave it. Does not wait. */
 bool job_has_ended(job *j, int *wait_status);
 
+/* True where every rank has been dead for a second and a half and the launcher does not notice: mpirun
+ * (4.1) can hang so when a rank dies while the job is starting. Looks through /proc. */
+bool job_is_stuck(job *j);
+
 /* Waits at most wait_ms for the launcher to end by itself, reading its output; cut short by a
  * signal to us where `interruptible`. True: it has ended. */
 bool job_wait(job *j, int wait_ms, bool interruptible);

@@ -31,10 +31,11 @@
 #include <unistd.h>
 
 enum {
-    START_MS = 120000,  /* launcher's start to greeting */
-    FAREWELL_MS = 4000, /* socket's end to the launcher's */
-    END_MS = 10000,     /* a job that was asked to stop in peace */
-    STOP_MS = 300,      /* the same after a signal */
+    START_MS = 120000,   /* launcher's start to greeting */
+    FAREWELL_MS = 4000,  /* socket's end to the launcher's */
+    END_MS = 10000,      /* a job that was asked to stop in peace */
+    STOP_MS = 300,       /* the same after a signal */
+    START_LOOK_MS = 500, /* between looks at a job whose coordinator has not come yet */
     TOKEN_BYTES = 16,
 };
 
@@ -270,6 +271,16 @@ flo_code session_step(session *s, int wait_ms, int other_fd, bool *other_ready, 
     }
     if (s->lost != FLO_OK) {
         return lose(s, s->lost, "", err);
+    }
+    if (!s->greeted) {
+        if (job_is_stuck(s->job)) {
+            return lose(
+                s, FLO_FAIL,
+                "a rank was lost while the job was starting, and the launcher does not end by "
+                "itself; start again",
+                err);
+        }
+        wait_ms = wait_ms < 0 || wait_ms > START_LOOK_MS ? START_LOOK_MS : wait_ms;
     }
     watch(s, other_fd, p);
     if (poll(p, N_PLACES, wait_ms) <= 0) {

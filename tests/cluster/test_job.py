@@ -219,7 +219,8 @@ class Job(unittest.TestCase):
         self.assertEqual(p.returncode, 1, err)
         lines = [l for l in err.splitlines() if "error: " in l]
         self.assertEqual(len(lines), 1, err)
-        self.assertIn("was killed by signal 9", lines[0])
+        # mpirun itself can hang when a rank dies while it starts them: then the front says so
+        self.assertRegex(lines[0], "was killed by signal 9|a rank was lost while the job was starting")
         self.all_gone(everyone)
 
     def test_a_worker_killed_while_loading(self):
