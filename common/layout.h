@@ -13,6 +13,7 @@ enum {
     SEQUENCES_MAX = 256,       /* sequences with a KV cache, working or kept for later turns */
     HEAD_ROWS_MAX = 16,        /* rows whose logits are made at a time */
     WORKER_THREADS_MAX = 1024, /* of a worker */
+    AUDIO_JOB_WINDOWS = 5,     /* attention windows of a sound that are encoded as one job */
 };
 
 #endif

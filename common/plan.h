@@ -42,6 +42,8 @@ typedef struct plan_request {
     int32_t n_stages;   /* 0: n_workers, or the number of layers where that is less */
     int64_t kv_tokens;  /* 0: what fits, 4,096 to 65,536; else rounded up to whole KV blocks */
     bool deterministic; /* expert workers send one row per expert: larger buffers */
+    bool no_media;      /* leave the encoders out */
+    const char *audio_host, *vision_host; /* pinned to a worker of this host; NULL: by room */
 } plan_request;
 
 typedef struct plan_worker {
@@ -55,6 +57,7 @@ typedef struct plan_worker {
     int32_t first_vocab_row, n_vocab_rows; /* of the LM head; 0 rows outside the last stage */
     bool has_embedding;                    /* home of the first stage */
     bool has_final_norm;                   /* home of the last stage */
+    bool has_audio_encoder, has_vision_encoder; /* each on one worker; none with no_media */
     uint64_t weight_bytes;                 /* packed */
     uint64_t kv_bytes;
     uint64_t work_bytes;   /* activations, messages, load buffers */

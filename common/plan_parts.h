@@ -22,6 +22,11 @@ typedef struct plan_parts {
 
 void plan_parts_of(plan_parts *parts, const model_config *m);
 
+/* Packed bytes of an encoder's weights, in the order of worker/encoders/encoder_weights.h: matrices
+ * in panels, vectors in f32, each rounded to a cache line; 0 where the model has none. */
+uint64_t plan_audio_bytes(const model_config *m);
+uint64_t plan_vision_bytes(const model_config *m);
+
 /* Rows of the LM head in grains [first, first + n); the last grain may be short. */
 int32_t plan_grain_rows(const model_config *m, int32_t first, int32_t n);
 

@@ -18,6 +18,9 @@ typedef struct kernel_table {
     const char *isa; /* "ref", "avx2", "avx512" */
     matmul_bf16_fn *matmul_bf16;
     rms_norm_fn *rms_norm;
+    layer_norm_fn *layer_norm;
+    gelu_fn *gelu_erf;
+    gelu_fn *gelu_tanh;
     silu_mul_fn *silu_mul;
     softmax_fn *softmax;
     axpy_fn *axpy;

@@ -33,6 +33,15 @@ typedef void silu_mul_fn(float *out, const float *gate, const float *up, int32_t
 /* x[i] = exp(x[i] - max x) / sum; -inf entries give 0. n >= 1 and one entry finite. */
 typedef void softmax_fn(float *x, int32_t n);
 
+/* out[i] = ((x[i] - mean) * s) * weight[i] + bias[i], mean = sum of x / n, s = 1 / sqrt(sum of
+ * (x - mean)^2 / n + eps), both sums in lanes; out may be x. */
+typedef void layer_norm_fn(float *out, const float *x, const float *weight, const float *bias,
+                           int32_t n, float eps);
+
+/* x[i] = gelu(x[i] + bias[i]); bias may be NULL. erf: x/2 (1 + erf(x / sqrt 2)); tanh: the
+ * approximation x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+typedef void gelu_fn(float *x, const float *bias, int32_t n);
+
 /* y[i] = fmaf(a, x[i], y[i]). */
 typedef void axpy_fn(float *y, float a, const float *x, int32_t n);
 
@@ -48,6 +57,9 @@ typedef void rope_rotate_fn(float *x, const float *cos, const float *sin, int32_
 /* out[i] = the stored value, exact: an embedding row. row need not be aligned. */
 typedef void bf16_widen_fn(float *out, const bf16 *row, int32_t n);
 
+layer_norm_fn layer_norm_ref, layer_norm_avx2, layer_norm_avx512;
+gelu_fn gelu_erf_ref, gelu_erf_avx2, gelu_erf_avx512;
+gelu_fn gelu_tanh_ref, gelu_tanh_avx2, gelu_tanh_avx512;
 rms_norm_fn rms_norm_ref, rms_norm_avx2, rms_norm_avx512;
 silu_mul_fn silu_mul_ref, silu_mul_avx2, silu_mul_avx512;
 softmax_fn softmax_ref, softmax_avx2, softmax_avx512;

@@ -1,0 +1,58 @@
+/*
+ * weight_loader.h - a region of packed weights, filled from a checkpoint's tensors.
+ *
+ * Used in three steps: declare (each call places a matrix or vector in the region and notes which
+ * tensor fills it), check (every tensor is found and its shape compared before the first byte is
+ * read), fill (with all threads of the pool, a slab at a time). The first fault is kept and every
+ * later call does nothing, so declarations need no error handling. What is declared must add up to
+ * exactly the region's bytes: the plan and the declarations are one list (CHECKed).
+ */
+#ifndef FLOTILLA_WORKER_WEIGHT_LOADER_H
+#define FLOTILLA_WORKER_WEIGHT_LOADER_H
+
+#include "common/checkpoint.h"
+#include "common/error.h"
+#include "worker/kernels/matmul.h"
+#include "worker/thread_pool.h"
+
+#include <stdint.h>
+
+/* Where the weights come from: a checkpoint, or a seed (--load-format dummy: right shapes, small
+ * random values, norms of one). */
+typedef struct weights_source {
+    const checkpoint *checkpoint; /* NULL: dummy */
+    uint64_t seed;
+} weights_source;
+
+typedef struct weight_loader weight_loader;
+
+/* Takes the region (*region, region_bytes; the caller's after weight_loader_run, to be freed with
+ * weight_region_free). Names are given without a leading "thinker.", as the checkpoint reader
+ * has them. */
+flo_code weight_loader_new(weight_loader **out, uint64_t region_bytes,
+                           const weights_source *source, flo_err *err);
+
+/* f32 vector of n entries. */
+const float *weight_vector(weight_loader *l, const char *name, int32_t n);
+
+/* bf16 rows as they are, [rows][columns] (a table that is looked up). */
+const bf16 *weight_table(weight_loader *l, const char *name, int32_t rows, int32_t columns);
+
+/* A packed matrix [rows][columns], nothing in it yet. */
+packed_matrix weight_matrix(weight_loader *l, int32_t rows, int32_t columns);
+
+/* Rows [first_row, first_row + n_rows) of w come from the tensor name, shape [n_rows][columns] or
+ * any n_dims-dimensional shape [n_rows][...] of as many entries. order (NULL: as stored): column c
+ * of the packed matrix is column order[c] of the stored one; read until weight_loader_run returns.
+ */
+void weight_rows(weight_loader *l, const packed_matrix *w, const char *name, int32_t first_row,
+                 int32_t n_rows, int32_t n_dims, const int64_t *shape, const int32_t *order);
+
+/* Finds all, then fills all. progress(arg, done, total) in bytes of the checkpoint, on this thread.
+ * Frees l in any case; on failure the region too. */
+flo_code weight_loader_run(weight_loader *l, void **region, thread_pool *pool,
+                           void (*progress)(void *arg, uint64_t done, uint64_t total), void *arg,
+                           flo_err *err);
+void weight_region_free(void *region, uint64_t region_bytes);
+
+#endif
