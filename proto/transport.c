@@ -80,6 +80,11 @@ static const struct {
     [MSG_STATS_ASK] = {"StatsAsk", &flo__stats_ask__descriptor},
     [MSG_STATS] = {"Stats", &flo__stats__descriptor},
     [MSG_SHUTDOWN] = {"Shutdown", &flo__shutdown__descriptor},
+    [MSG_ENCODE_JOB] = {"EncodeJob", &flo__encode_job__descriptor},
+    [MSG_ENCODE_INPUT] = {"EncodeInput", &flo__encode_input__descriptor},
+    [MSG_ENCODE_CANCEL] = {"EncodeCancel", &flo__encode_cancel__descriptor},
+    [MSG_ENCODE_PROGRESS] = {"EncodeProgress", &flo__encode_progress__descriptor},
+    [MSG_EMBEDDINGS] = {"Embeddings", &flo__embeddings__descriptor},
 };
 
 const char *message_kind_name(message_kind kind)
@@ -448,8 +453,9 @@ flo_code transport_tensor(const Flo__Tensor *tensor, Flo__Dtype dtype, size_t n_
         }
         n *= tensor->shape[i];
     }
+    size_t element_bytes = dtype == FLO__DTYPE__U8 ? 1 : 4;
     bool fits = n == n_elements && tensor->offset % 4 == 0 && tensor->offset <= payload_bytes &&
-                n_elements <= (payload_bytes - tensor->offset) / 4;
+                n_elements <= (payload_bytes - tensor->offset) / element_bytes;
     if (tensor->dtype != dtype || tensor->order != FLO__BYTE_ORDER__LITTLE || !fits) {
         return flo_fail(
             err, FLO_FAIL,

@@ -43,6 +43,11 @@ typedef enum message_kind {
     MSG_STATS_ASK,
     MSG_STATS,
     MSG_SHUTDOWN,
+    MSG_ENCODE_JOB,
+    MSG_ENCODE_INPUT,
+    MSG_ENCODE_CANCEL,
+    MSG_ENCODE_PROGRESS,
+    MSG_EMBEDDINGS,
     MSG_KINDS
 } message_kind;
 
@@ -102,6 +107,11 @@ typedef struct incoming {
         const Flo__StatsAsk *stats_ask;
         const Flo__Stats *stats;
         const Flo__Shutdown *shutdown;
+        const Flo__EncodeJob *encode_job;
+        const Flo__EncodeInput *encode_input;
+        const Flo__EncodeCancel *encode_cancel;
+        const Flo__EncodeProgress *encode_progress;
+        const Flo__Embeddings *embeddings;
     } as;
 } incoming;
 
