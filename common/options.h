@@ -18,6 +18,8 @@ typedef enum weight_format { WEIGHTS_BF16, WEIGHTS_Q8, WEIGHTS_Q4 } weight_forma
 typedef enum activation_format { ACTIVATIONS_F32, ACTIVATIONS_BF16 } activation_format;
 typedef enum load_format { LOAD_SAFETENSORS, LOAD_DUMMY } load_format;
 
+enum { MEDIA_PIXELS_MAX = 67108864 }; /* --max-media-pixels where it is not given: 8192 x 8192 */
+
 /* Strings are borrowed from argv; 0 and NULL mean "not given" (the default is the user's of the
  * value). */
 typedef struct run_options {
@@ -33,6 +35,8 @@ typedef struct run_options {
     int activations; /* activation_format */
     int load_format; /* load_format */
     int64_t kv_tokens;
+    int64_t max_media_pixels; /* a picture or frame of more is not decoded; 0: MEDIA_PIXELS_MAX */
+    bool allow_media_urls;    /* http and https may be what a medium is named by */
     bool no_speech, no_media, deterministic;
     bool json, quiet, verbose;
 } run_options;

@@ -134,6 +134,19 @@ void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, siz
     tell(l, &m, &ignored);
 }
 
+void gateway_link_stage(gateway_link *l, uint64_t request, const char *what, double share)
+{
+    Flo__Stage s = FLO__STAGE__INIT;
+    Flo__ToGateway m = FLO__TO_GATEWAY__INIT;
+    s.request = request;
+    s.what = (char *)what;
+    s.share = share;
+    m.body_case = FLO__TO_GATEWAY__BODY_STAGE;
+    m.stage = &s;
+    flo_err ignored;
+    tell(l, &m, &ignored);
+}
+
 void gateway_link_done(gateway_link *l, uint64_t request, flo_code code, const char *error,
                        const char *result, size_t n_bytes)
 {

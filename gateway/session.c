@@ -183,6 +183,11 @@ static void hand_on(session *s, const Flo__ToGateway *m)
                      m->delta->text.len);
         }
         break;
+    case FLO__TO_GATEWAY__BODY_STAGE:
+        if (h->stage != NULL) {
+            h->stage(h->arg, m->stage->request, m->stage->what, m->stage->share);
+        }
+        break;
     case FLO__TO_GATEWAY__BODY_DONE:
         if (h->done != NULL) {
             h->done(h->arg, m->done->request, code_of(m->done->code), m->done->error,
@@ -474,13 +479,14 @@ static flo_code send_to_coordinator(session *s, const Flo__ToCoordinator *m, flo
 }
 
 flo_code session_submit(session *s, const char *kind, const char *body, size_t n_bytes,
-                        const char *dump, uint64_t *request, flo_err *err)
+                        const char *dump, bool local_files, uint64_t *request, flo_err *err)
 {
     Flo__Submit submit = FLO__SUBMIT__INIT;
     submit.request = s->next_request++;
     submit.kind = (char *)(uintptr_t)kind;
     submit.body.data = (uint8_t *)(uintptr_t)body;
     submit.body.len = n_bytes;
+    submit.local_files = local_files;
     if (dump != NULL) {
         submit.dump = (char *)(uintptr_t)dump;
     }

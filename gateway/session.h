@@ -28,6 +28,8 @@ typedef struct session_handlers { /* any may be NULL; texts are good during the 
                      uint64_t bytes_total);
     void (*ready)(void *arg, const char *plan_json, double load_s);
     void (*delta)(void *arg, uint64_t request, const char *text, size_t n_bytes);
+    /* What a request waits for before its first text, and how much of it (0 to 1) is done. */
+    void (*stage)(void *arg, uint64_t request, const char *what, double share);
     /* The last event of a request. code 0: result is its JSON; else error is the sentence. */
     void (*done)(void *arg, uint64_t request, flo_code code, const char *error, const char *result,
                  size_t n_bytes);
@@ -41,9 +43,9 @@ flo_code session_open(session **out, const run_options *options, const run_hosts
                       const session_handlers *handlers, flo_err *err);
 
 /* Sends a request. kind: "completion", "verify". dump: file for the prompt pass's tensors, or NULL.
- */
+ * local_files: its media may be named by paths, as it comes from the person who started the job. */
 flo_code session_submit(session *s, const char *kind, const char *body, size_t n_bytes,
-                        const char *dump, uint64_t *request, flo_err *err);
+                        const char *dump, bool local_files, uint64_t *request, flo_err *err);
 flo_code session_cancel(session *s, uint64_t request, flo_err *err);
 
 /* Waits for something to happen and handles it; at most wait_ms (-1: until something does).

@@ -144,7 +144,12 @@ flo_code front_open(front *f, const run_options *options, flo_err *err)
         code = check_plan(f, err);
     }
     if (code == FLO_OK) {
-        const session_handlers handlers = {f, on_progress, on_ready, on_delta, on_done, on_log};
+        const session_handlers handlers = {.arg = f,
+                                           .progress = on_progress,
+                                           .ready = on_ready,
+                                           .delta = on_delta,
+                                           .done = on_done,
+                                           .log = on_log};
         f->progress = progress_new(STDERR_FILENO, options->quiet);
         code = session_open(&f->session, &f->options, &f->hosts, &handlers, err);
     }
@@ -161,7 +166,8 @@ flo_code front_submit(front *f, const char *kind, const buffer *body, const char
     f->answered = false;
     f->text_code = FLO_OK;
     f->result.n = 0;
-    return session_submit(f->session, kind, body->at, body->n, dump, &f->request, err);
+    const bool local_files = true; /* who started the job may read them anyway */
+    return session_submit(f->session, kind, body->at, body->n, dump, local_files, &f->request, err);
 }
 
 flo_code front_step(front *f, int wait_ms, int other_fd, bool *other_ready, flo_err *err)

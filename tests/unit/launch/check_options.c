@@ -32,11 +32,28 @@ static flo_code read_all(run_options *o, int argc, char **argv, flo_err *err)
 static void options_survive_being_handed_on(void **state)
 {
     (void)state;
-    char *argv[] = {
-        "--model",     "a folder",   "--workers=3",   "--stages",        "2",
-        "--threads=4", "--memory",   "1.5G",          "--kv-tokens",     "8192",
-        "--no-speech", "--no-media", "--quiet",       "--deterministic", "--json",
-        "--hosts",     "a:2,b:2",    "--load-format", "dummy",           "--interface=eth0"};
+    char *argv[] = {"--model",
+                    "a folder",
+                    "--workers=3",
+                    "--stages",
+                    "2",
+                    "--threads=4",
+                    "--memory",
+                    "1.5G",
+                    "--kv-tokens",
+                    "8192",
+                    "--no-speech",
+                    "--no-media",
+                    "--quiet",
+                    "--deterministic",
+                    "--json",
+                    "--hosts",
+                    "a:2,b:2",
+                    "--load-format",
+                    "dummy",
+                    "--interface=eth0",
+                    "--max-media-pixels=5000",
+                    "--allow-media-urls"};
     run_options o, again;
     flo_err err = {""};
     assert_int_equal(read_all(&o, sizeof argv / sizeof argv[0], argv, &err), FLO_OK);
@@ -56,6 +73,8 @@ static void options_survive_being_handed_on(void **state)
     assert_int_equal(again.load_format, LOAD_DUMMY);
     assert_true(again.no_speech && again.no_media && again.quiet && again.deterministic &&
                 again.json);
+    assert_int_equal(again.max_media_pixels, 5000);
+    assert_true(again.allow_media_urls);
     assert_false(again.verbose);
     assert_null(again.cluster);
     word_list_free(&words);
@@ -80,6 +99,7 @@ static void a_bad_option_is_named_with_its_value(void **state)
         {{"--weights", "q8"}, "--weights q8: not built yet"},
         {{"--weights", "q5"}, "--weights q5: must be one of bf16, q8, q4"},
         {{"--activations", "bf16"}, "--activations bf16: not built yet"},
+        {{"--max-media-pixels", "0"}, "--max-media-pixels 0: must be from 1 to 2147483647"},
         {{"--quiet=yes"}, "--quiet takes no value"},
         {{"--stages", "3", "--workers", "2"}, "--stages 3: more stages than the 2 workers"},
         {{"--cluster", "f", "--hosts", "a"}, "give one of them"},
