@@ -327,13 +327,12 @@ static void fill_worker(const planner *pl, plan_worker *w, layer_range r, int32_
         w->kv_bytes =
             plan_times(plan_kv_token_bytes(pl->model, w->n_layers), (uint64_t)pl->kv_tokens);
     }
-    uint64_t experts = plan_times(expert_bytes(pl, r), (uint64_t)w->n_experts);
-    uint64_t head = plan_matrix_bytes(w->n_vocab_rows, pl->model->text.hidden_size);
-    w->weight_bytes = plan_add(fixed_bytes(pl, w, r) - w->kv_bytes, plan_add(experts, head));
+    w->weight_bytes = plan_thinker_bytes(pl->model, w);
     w->work_bytes = plan_work_bytes(pl->request, w);
     w->memory_bytes = pl->request->workers[w->rank - 1].memory_bytes;
 
-    double read = active_bytes(pl, r, w->n_experts) + (double)head;
+    double read = active_bytes(pl, r, w->n_experts);
+    read += (double)plan_matrix_bytes(w->n_vocab_rows, pl->model->text.hidden_size);
     read += w->place == 0 ? (double)home_layer_bytes(pl, r) : 0.0;
     w->time_share = read / pl->speed[w->rank - 1];
 }

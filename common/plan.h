@@ -53,12 +53,12 @@ typedef struct plan_worker {
     int32_t first_layer, n_layers; /* of the stage */
     int32_t first_expert,
         n_experts; /* owned, of each sparse layer of the stage; 0 in a dense model */
-    int32_t first_kv_head, n_kv_heads;     /* all at home, none elsewhere, for now */
-    int32_t first_vocab_row, n_vocab_rows; /* of the LM head; 0 rows outside the last stage */
-    bool has_embedding;                    /* home of the first stage */
-    bool has_final_norm;                   /* home of the last stage */
+    int32_t first_kv_head, n_kv_heads;          /* all at home, none elsewhere, for now */
+    int32_t first_vocab_row, n_vocab_rows;      /* of the LM head; 0 rows outside the last stage */
+    bool has_embedding;                         /* home of the first stage */
+    bool has_final_norm;                        /* home of the last stage */
     bool has_audio_encoder, has_vision_encoder; /* each on one worker; none with no_media */
-    uint64_t weight_bytes;                 /* packed */
+    uint64_t weight_bytes;                      /* packed */
     uint64_t kv_bytes;
     uint64_t work_bytes;   /* activations, messages, load buffers */
     uint64_t memory_bytes; /* the limit that held; 0: none known */

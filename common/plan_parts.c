@@ -70,11 +70,11 @@ static uint64_t attention_bytes(const text_config *t)
     int64_t kv = (int64_t)t->n_kv_heads * t->head_dim;
     uint64_t norms = plan_times(
         2, plan_add(line_bytes(1, h, sizeof(float)), line_bytes(1, t->head_dim, sizeof(float))));
-    uint64_t in = plan_add(plan_matrix_bytes(q, h), plan_times(2, plan_matrix_bytes(kv, h)));
-    return plan_add(plan_add(in, plan_matrix_bytes(h, q)), norms);
+    uint64_t qkv = plan_matrix_bytes(q + 2 * kv, h); /* one matrix */
+    return plan_add(plan_add(qkv, plan_matrix_bytes(h, q)), norms);
 }
 
-/* gate, up [size][H] and down [H][size]. */
+/* gate, up [size][H], panels in turn, and down [H][size]. */
 static uint64_t swiglu_bytes(int64_t h, int64_t size)
 {
     return plan_add(plan_times(2, plan_matrix_bytes(size, h)), plan_matrix_bytes(h, size));
@@ -104,6 +104,95 @@ int32_t plan_grain_rows(const model_config *m, int32_t first, int32_t n)
     int64_t end = begin + (int64_t)n * LM_HEAD_GRAIN;
     end = end < m->text.vocab_size ? end : m->text.vocab_size;
     return (int32_t)(end > begin ? end - begin : 0);
+}
+
+/* What a home holds of one layer, and each owner of an expert of it. */
+static uint64_t layer_bytes(const plan_parts *parts, bool is_sparse, const plan_worker *w)
+{
+    uint64_t mlp = is_sparse ? parts->router : parts->dense;
+    uint64_t home = w->place == 0 ? plan_add(parts->attention, mlp) : 0;
+    return plan_add(home, is_sparse ? plan_times(parts->expert, (uint64_t)w->n_experts) : 0);
+}
+
+uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w)
+{
+    plan_parts parts;
+    plan_parts_of(&parts, m);
+    uint64_t n = plan_matrix_bytes(w->n_vocab_rows, m->text.hidden_size);
+    for (int32_t i = w->first_layer; i < w->first_layer + w->n_layers; i++) {
+        n = plan_add(n,
+                     layer_bytes(&parts, m->text.layer_is_sparse[i] && m->text.n_experts > 0, w));
+    }
+    n = plan_add(n, w->has_embedding ? parts.embedding : 0);
+    return plan_add(n, w->has_final_norm ? parts.final_norm : 0);
+}
+
+/* The encoders */
+
+/* y = W x + bias */
+static uint64_t affine_bytes(int64_t rows, int64_t columns)
+{
+    return plan_add(plan_matrix_bytes(rows, columns), line_bytes(1, rows, sizeof(float)));
+}
+
+static uint64_t layer_norm_bytes(int64_t n)
+{
+    return plan_times(2, line_bytes(1, n, sizeof(float)));
+}
+
+static uint64_t sum_of(const uint64_t *terms, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum = plan_add(sum, terms[i]);
+    }
+    return sum;
+}
+
+#define SUM(...)                                                                                   \
+    sum_of((const uint64_t[]){__VA_ARGS__},                                                        \
+           sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+uint64_t plan_audio_bytes(const model_config *m)
+{
+    const audio_config *a = &m->audio;
+    int64_t d = a->d_model, c = a->downsample_hidden_size;
+    int64_t bins = a->n_mel_bins; /* halved three times, rounded up */
+    for (int i = 0; i < 3; i++) {
+        bins = (bins + 1) / 2;
+    }
+    uint64_t layer =
+        SUM(layer_norm_bytes(d), layer_norm_bytes(d), affine_bytes(3 * d, d), affine_bytes(d, d),
+            affine_bytes(a->ffn_dim, d), affine_bytes(d, a->ffn_dim));
+    return m->has_audio
+               ? SUM(affine_bytes(c, 9), affine_bytes(c, 9 * c), affine_bytes(c, 9 * c),
+                     plan_matrix_bytes(d, bins * c), plan_times(layer, (uint64_t)a->n_layers),
+                     layer_norm_bytes(d), affine_bytes(d, d), affine_bytes(a->output_dim, d))
+               : 0;
+}
+
+/* norm_width: the last merger norms patches, the others what they have merged. */
+static uint64_t merger_bytes(const vision_config *v, int64_t norm_width, int64_t merged)
+{
+    return SUM(layer_norm_bytes(norm_width), affine_bytes(merged, merged),
+               affine_bytes(v->out_hidden_size, merged));
+}
+
+uint64_t plan_vision_bytes(const model_config *m)
+{
+    const vision_config *v = &m->vision;
+    int64_t h = v->hidden_size, size = v->intermediate_size;
+    int64_t merged = h * v->spatial_merge_size * v->spatial_merge_size;
+    int64_t patch =
+        (int64_t)v->in_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
+    uint64_t block = SUM(layer_norm_bytes(h), layer_norm_bytes(h), affine_bytes(3 * h, h),
+                         affine_bytes(h, h), affine_bytes(size, h), affine_bytes(h, size));
+    return m->has_vision
+               ? SUM(affine_bytes(h, patch),
+                     line_bytes(v->n_position_embeddings, h, sizeof(uint16_t)),
+                     plan_times(block, (uint64_t)v->depth), merger_bytes(v, h, merged),
+                     plan_times(merger_bytes(v, merged, merged), (uint64_t)v->n_deepstack))
+               : 0;
 }
 
 /* The buffers of a worker */

@@ -22,6 +22,10 @@ typedef struct plan_parts {
 
 void plan_parts_of(plan_parts *parts, const model_config *m);
 
+/* Packed bytes of the thinker's weights that w holds, in the order of worker/thinker/weights.h:
+ * from its place and its ranges of layers, experts and LM-head rows. */
+uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w);
+
 /* Packed bytes of an encoder's weights, in the order of worker/encoders/encoder_weights.h: matrices
  * in panels, vectors in f32, each rounded to a cache line; 0 where the model has none. */
 uint64_t plan_audio_bytes(const model_config *m);

@@ -186,7 +186,7 @@ static void take_parts(worker *w, const Flo__Assignment *a)
 
     Flo__Ready ready = FLO__READY__INIT;
     ready.epoch = w->epoch;
-    ready.weight_bytes = w->stage.weights.used_bytes;
+    ready.weight_bytes = w->stage.weights.region_bytes;
     transport_send(w->transport, 0, LANE_MAIN, MSG_READY, &ready.base);
 }
 

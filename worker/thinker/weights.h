@@ -2,11 +2,12 @@
  * weights.h - the tensors that one worker owns, laid out once in the order in which kernels read
  * them.
  *
- * One region of exactly the plan's bytes: layer after layer its norms (f32), attention, router and
- * the worker's experts as packed bf16 panels, then LM-head rows, then the embedding as plain rows.
- * An expert's gate and up panels lie in turn (gate 0, up 0, gate 1, ...), so that its SwiGLU is one
- * linear read. Every tensor is found and its shape checked before the first byte is read; a tensor
- * that is not bf16 is taken if bf16 holds each of its values exactly, and refused by name if not.
+ * One region of exactly the plan's bytes (plan_thinker_bytes): layer after layer its norms (f32),
+ * attention, router and the worker's experts as packed bf16 panels, then LM-head rows, then the
+ * embedding as plain rows. An expert's gate and up panels lie in turn (gate 0, up 0, gate 1, ...),
+ * so that its SwiGLU is one linear read. Every tensor is found and its shape checked before the
+ * first byte is read; a tensor that is not bf16 is taken if bf16 holds each of its values exactly,
+ * and refused by name if not.
  */
 #ifndef FLOTILLA_WORKER_THINKER_WEIGHTS_H
 #define FLOTILLA_WORKER_THINKER_WEIGHTS_H
@@ -16,6 +17,7 @@
 #include "common/plan.h"
 #include "worker/kernels/matmul.h"
 #include "worker/thread_pool.h"
+#include "worker/weight_loader.h"
 
 /* One SwiGLU: gate_up has 2 * packed_panels(size) panels, gate and up in turn; down is [H][size].
  */
@@ -44,15 +46,7 @@ typedef struct stage_weights {
     layer_weights *layers; /* [n_layers] of the stage */
     void *region;
     uint64_t region_bytes;
-    uint64_t used_bytes;
 } stage_weights;
-
-/* Where the weights come from: a checkpoint, or a seed (--load-format dummy: right shapes, small
- * random values, norms of one). */
-typedef struct weights_source {
-    const checkpoint *checkpoint; /* NULL: dummy */
-    uint64_t seed;
-} weights_source;
 
 /* Takes the region and finds every tensor (FLO_FAIL names the first that is missing or has another
  * shape), then reads them with the pool's threads. progress(arg, done, total) is called on the
