@@ -5,15 +5,16 @@
 #define FLOTILLA_COMMON_LAYOUT_H
 
 enum {
-    PANEL_ROWS = 64,           /* rows of a packed weight panel (worker/kernels/matmul.h) */
-    HEAD_DIM_MAX = 512,        /* entries of an attention head that the kernels have room for */
-    KV_BLOCK = 64,             /* positions of a KV-cache block (worker/kernels/attention.h) */
-    LM_HEAD_GRAIN = 1024,      /* rows of the LM head whose exponentials are summed together */
-    STEP_ROWS_MAX = 512,       /* token rows of one step over all sequences */
-    SEQUENCES_MAX = 256,       /* sequences with a KV cache, working or kept for later turns */
-    HEAD_ROWS_MAX = 16,        /* rows whose logits are made at a time */
-    WORKER_THREADS_MAX = 1024, /* of a worker */
-    AUDIO_JOB_WINDOWS = 5,     /* attention windows of a sound that are encoded as one job */
+    PANEL_ROWS = 64,             /* rows of a packed weight panel (worker/kernels/matmul.h) */
+    HEAD_DIM_MAX = 512,          /* entries of an attention head that the kernels have room for */
+    KV_BLOCK = 64,               /* positions of a KV-cache block (worker/kernels/attention.h) */
+    LM_HEAD_GRAIN = 1024,        /* rows of the LM head whose exponentials are summed together */
+    STEP_ROWS_MAX = 512,         /* token rows of one step over all sequences */
+    SEQUENCES_MAX = 256,         /* sequences with a KV cache, working or kept for later turns */
+    HEAD_ROWS_MAX = 16,          /* rows whose logits are made at a time */
+    WORKER_THREADS_MAX = 1024,   /* of a worker */
+    AUDIO_JOB_WINDOWS = 5,       /* attention windows of a sound that are encoded as one job */
+    ENCODE_PART_BYTES = 8 << 20, /* of an encoder's input in one message, at most */
 };
 
 #endif

@@ -100,3 +100,9 @@ size_t plan_payload_bytes_max(const model_config *m, const plan *p)
     most = wide > most ? wide : most;
     return pairs > most ? pairs : most;
 }
+
+size_t plan_encode_part_bytes(const model_config *m, const plan *p)
+{
+    size_t most = plan_payload_bytes_max(m, p) / 4 * 4;
+    return most < ENCODE_PART_BYTES ? most : ENCODE_PART_BYTES;
+}

@@ -19,4 +19,8 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
  * expert). */
 size_t plan_payload_bytes_max(const model_config *m, const plan *p);
 
+/* Bytes of an encoder's input that one EncodeInput carries at most, a multiple of 4:
+ * ENCODE_PART_BYTES, or the largest payload where that is less. */
+size_t plan_encode_part_bytes(const model_config *m, const plan *p);
+
 #endif
