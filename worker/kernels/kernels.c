@@ -10,10 +10,12 @@
 #define RUNG(suffix)                                                                               \
     {                                                                                              \
         .isa = #suffix, .matmul_bf16 = matmul_bf16_##suffix, .rms_norm = rms_norm_##suffix,        \
-        .silu_mul = silu_mul_##suffix, .softmax = softmax_##suffix, .axpy = axpy_##suffix,         \
-        .add = add_##suffix, .rope_rotate = rope_rotate_##suffix,                                  \
-        .bf16_widen = bf16_widen_##suffix, .attend_block = attend_block_##suffix,                  \
-        .attend_heads = attend_heads_##suffix,                                                     \
+        .layer_norm = layer_norm_##suffix, .gelu_erf = gelu_erf_##suffix,                          \
+        .gelu_tanh = gelu_tanh_##suffix, .silu_mul = silu_mul_##suffix,                            \
+        .softmax = softmax_##suffix, .axpy = axpy_##suffix, .add = add_##suffix,                   \
+        .rope_rotate = rope_rotate_##suffix, .bf16_widen = bf16_widen_##suffix,                    \
+        .attend_block = attend_block_##suffix, .attend_heads = attend_heads_##suffix,              \
+        .fma_work = fma_work_##suffix,                                                             \
     }
 
 /* From the definitions upwards; a rung that the CPU has implies those below it. */

@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "worker/kernels/attention.h"
 #include "worker/kernels/matmul.h"
+#include "worker/kernels/peak.h"
 #include "worker/kernels/vector.h"
 
 typedef struct kernel_table {
@@ -29,6 +30,7 @@ typedef struct kernel_table {
     bf16_widen_fn *bf16_widen;
     attend_block_fn *attend_block;
     attend_heads_fn *attend_heads;
+    fma_work_fn *fma_work;
 } kernel_table;
 
 /* Once, at start, before other threads compute. FLO_USAGE on a FLOTILLA_ISA that is unknown or that

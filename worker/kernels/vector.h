@@ -34,12 +34,20 @@ typedef void silu_mul_fn(float *out, const float *gate, const float *up, int32_t
 typedef void softmax_fn(float *x, int32_t n);
 
 /* out[i] = ((x[i] - mean) * s) * weight[i] + bias[i], mean = sum of x / n, s = 1 / sqrt(sum of
- * (x - mean)^2 / n + eps), both sums in lanes; out may be x. */
+ * (x - mean)^2 / n + eps), both sums in lanes, the last product and sum fused; out may be x. n is
+ * at least 1. */
 typedef void layer_norm_fn(float *out, const float *x, const float *weight, const float *bias,
                            int32_t n, float eps);
 
-/* x[i] = gelu(x[i] + bias[i]); bias may be NULL. erf: x/2 (1 + erf(x / sqrt 2)); tanh: the
- * approximation x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). */
+/* The GELUs of one finite number, the definitions that every variant follows step by step.
+ *   erf:  x/2 (1 + erf(x / sqrt 2)), as h = x/2 erfc(|x| / sqrt 2) and x - h or h: within 1e-7 |x|
+ *   tanh: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as x / (1 + exp(-2 sqrt(2/pi) (...))),
+ *         which is the same
+ * Constants: gelu.h. */
+float gelu_erf_f32(float x);
+float gelu_tanh_f32(float x);
+
+/* x[i] = gelu(x[i] + bias[i]); bias may be NULL. */
 typedef void gelu_fn(float *x, const float *bias, int32_t n);
 
 /* y[i] = fmaf(a, x[i], y[i]). */

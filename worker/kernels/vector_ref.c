@@ -6,6 +6,7 @@
 #include "common/check.h"
 #include "worker/kernels/entrywise.h"
 #include "worker/kernels/exp.h"
+#include "worker/kernels/gelu.h"
 #include "worker/kernels/lanes.h"
 
 #include <math.h>
@@ -51,6 +52,61 @@ void rms_norm_ref(float *out, const float *x, const float *weight, int32_t n, fl
     float scale = 1.0f / sqrtf(lanes_total(lanes) / (float)n + eps);
     for (int32_t i = 0; i < n; i++) {
         out[i] = x[i] * scale * weight[i];
+    }
+}
+
+void layer_norm_ref(float *out, const float *x, const float *weight, const float *bias, int32_t n,
+                    float eps)
+{
+    float lanes[LANES] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        lanes[i % LANES] += x[i];
+    }
+    float mean = lanes_total(lanes) / (float)n;
+    memset(lanes, 0, sizeof lanes);
+    for (int32_t i = 0; i < n; i++) {
+        float off = x[i] - mean;
+        lanes[i % LANES] = fmaf(off, off, lanes[i % LANES]);
+    }
+    float scale = 1.0f / sqrtf(lanes_total(lanes) / (float)n + eps);
+    for (int32_t i = 0; i < n; i++) {
+        out[i] = fmaf((x[i] - mean) * scale, weight[i], bias[i]);
+    }
+}
+
+float gelu_erf_f32(float x)
+{
+    float z = fabsf(x) * GELU_SQRT_HALF;
+    float held = z > GELU_ERF_END ? GELU_ERF_END : z;
+    float p = fmaf(GELU_C7, held, GELU_C6);
+    p = fmaf(p, held, GELU_C5);
+    p = fmaf(p, held, GELU_C4);
+    p = fmaf(p, held, GELU_C3);
+    p = fmaf(p, held, GELU_C2);
+    p = fmaf(p, held, GELU_C1);
+    p = fmaf(p, held, GELU_C0);
+    float erfc = z > GELU_ERF_END ? 0.0f : exp_f32(-(p * held));
+    float half = 0.5f * x;
+    return x > 0.0f ? fmaf(-half, erfc, x) : half * erfc;
+}
+
+float gelu_tanh_f32(float x)
+{
+    float inner = x * fmaf(GELU_TANH_3, x * x, GELU_TANH_1);
+    return x / (1.0f + exp_f32(inner));
+}
+
+void gelu_erf_ref(float *x, const float *bias, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        x[i] = gelu_erf_f32(bias != NULL ? x[i] + bias[i] : x[i]);
+    }
+}
+
+void gelu_tanh_ref(float *x, const float *bias, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        x[i] = gelu_tanh_f32(bias != NULL ? x[i] + bias[i] : x[i]);
     }
 }
 

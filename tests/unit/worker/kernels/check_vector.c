@@ -37,6 +37,32 @@ static void exp_is_within_one_ulp(void **state)
     assert_true(worst <= 1.0);
 }
 
+/* erfc is off by 9e-8 at most, so x/2 erfc by half of that times |x|, and a rounding or two of u
+ * |x| come on top; of the tanh form exp is within 1 ulp, its argument within some u (|inner| <= 20
+ * where the result is not yet x or 0), all of it relative to a result of at most |x|. */
+static void gelus_are_what_they_say(void **state)
+{
+    (void)state;
+    double worst_erf = 0.0, worst_tanh = 0.0;
+    for (int32_t i = -1200000; i <= 1200000; i++) {
+        float x = (float)i * 1e-5f;
+        double v = (double)x, size = fabs(v) > 1e-30 ? fabs(v) : 1e-30;
+        double erf_form = 0.5 * v * erfc(-v / sqrt(2.0));
+        double tanh_form = 0.5 * v * (1.0 + tanh(sqrt(2.0 / M_PI) * (v + 0.044715 * v * v * v)));
+        double off = fabs((double)gelu_erf_f32(x) - erf_form) / size;
+        worst_erf = off > worst_erf ? off : worst_erf;
+        off = fabs((double)gelu_tanh_f32(x) - tanh_form) / size;
+        worst_tanh = off > worst_tanh ? off : worst_tanh;
+    }
+    print_message("gelu: worst error over |x|: erf %.3g, tanh %.3g\n", worst_erf, worst_tanh);
+    assert_true(worst_erf <= 0.5 * 9e-8 + 2 * case_u);
+    assert_true(worst_tanh <= 8 * case_u);
+    assert_true(gelu_erf_f32(0.0f) == 0.0f && gelu_tanh_f32(0.0f) == 0.0f);
+    assert_true(gelu_erf_f32(30.0f) == 30.0f && gelu_tanh_f32(30.0f) == 30.0f);
+    assert_true(gelu_erf_f32(-1e30f) == 0.0f && gelu_tanh_f32(-1e30f) == 0.0f);
+    assert_true(isnan(gelu_erf_f32(NAN)) && isnan(gelu_tanh_f32(NAN)));
+}
+
 static void exp_keeps_its_ends(void **state)
 {
     (void)state;
@@ -94,6 +120,47 @@ static void hold_silu_mul(const kernel_table *t, const kernel_table *ref, int32_
     free(want);
     free(up);
     free(gate);
+}
+
+static void hold_layer_norm(const kernel_table *t, const kernel_table *ref, int32_t n,
+                            uint64_t *seed)
+{
+    if (n == 0) {
+        return;
+    }
+    float *x = case_uniforms(n, seed);
+    float *weight = case_uniforms(n, seed);
+    float *bias = case_uniforms(n, seed);
+    float *want = case_floats(n);
+    ref->layer_norm(want, x, weight, bias, n, 1e-5f);
+    t->layer_norm(x, x, weight, bias, n, 1e-5f); /* in place */
+    case_same_bits("layer_norm", t->isa, x, want, n);
+    free(want);
+    free(bias);
+    free(weight);
+    free(x);
+}
+
+static void hold_gelus(const kernel_table *t, const kernel_table *ref, int32_t n, uint64_t *seed)
+{
+    float *x = case_uniforms(n, seed);
+    float *bias = case_uniforms(n, seed);
+    for (int32_t i = 0; i < n; i++) {
+        x[i] = x[i] * 12.0f; /* past both ends of the curve */
+    }
+    for (int32_t with_bias = 0; with_bias < 2; with_bias++) {
+        float *want = case_copy(x, n), *got = case_copy(x, n);
+        ref->gelu_erf(want, with_bias ? bias : NULL, n);
+        t->gelu_erf(got, with_bias ? bias : NULL, n);
+        case_same_bits("gelu_erf", t->isa, got, want, n);
+        ref->gelu_tanh(want, with_bias ? bias : NULL, n);
+        t->gelu_tanh(got, with_bias ? bias : NULL, n);
+        case_same_bits("gelu_tanh", t->isa, got, want, n);
+        free(want);
+        free(got);
+    }
+    free(bias);
+    free(x);
 }
 
 static void hold_softmax(const kernel_table *t, const kernel_table *ref, int32_t n, uint64_t *seed)
@@ -173,6 +240,8 @@ static void every_variant_gives_the_bits_of_the_definition(void **state)
 {
     (void)state;
     for_each_variant_and_length(hold_rms_norm);
+    for_each_variant_and_length(hold_layer_norm);
+    for_each_variant_and_length(hold_gelus);
     for_each_variant_and_length(hold_silu_mul);
     for_each_variant_and_length(hold_softmax);
     for_each_variant_and_length(hold_axpy_and_add);
@@ -243,6 +312,41 @@ static void rms_norm_is_within_its_bound(void **state)
 }
 
 /* exp within 1 ulp = 2 u, three more roundings: 8 u is above it. */
+/* The mean and the spread are sums of n terms in lanes; what is off in the mean counts against the
+ * mean size of x. */
+static void layer_norm_is_within_its_bound(void **state)
+{
+    (void)state;
+    uint64_t seed = 14;
+    for (int32_t i = 1; i < N_LENGTHS; i++) {
+        int32_t n = lengths[i];
+        float *x = case_uniforms(n, &seed);
+        float *weight = case_uniforms(n, &seed);
+        float *bias = case_uniforms(n, &seed);
+        float *out = case_floats(n);
+        layer_norm_ref(out, x, weight, bias, n, 1e-6f);
+        double sum = 0.0, size = 0.0, squares = 0.0;
+        for (int32_t k = 0; k < n; k++) {
+            sum += (double)x[k];
+            size += fabs((double)x[k]) / n;
+        }
+        for (int32_t k = 0; k < n; k++) {
+            squares += ((double)x[k] - sum / n) * ((double)x[k] - sum / n);
+        }
+        double scale = 1.0 / sqrt(squares / n + (double)1e-6f);
+        for (int32_t k = 0; k < n; k++) {
+            double off = (double)x[k] - sum / n, w = (double)weight[k] * scale;
+            double room = (n / 16.0 + 16.0) * case_u *
+                          (fabs(off * w) + size * fabs(w) + fabs((double)bias[k]));
+            assert_true(fabs((double)out[k] - (off * w + (double)bias[k])) <= room);
+        }
+        free(out);
+        free(bias);
+        free(weight);
+        free(x);
+    }
+}
+
 static void silu_is_within_its_bound(void **state)
 {
     (void)state;
@@ -380,6 +484,8 @@ int main(void)
         cmocka_unit_test(every_variant_gives_the_bits_of_the_definition),
         cmocka_unit_test(variants_follow_exp_over_its_whole_range),
         cmocka_unit_test(rms_norm_is_within_its_bound),
+        cmocka_unit_test(layer_norm_is_within_its_bound),
+        cmocka_unit_test(gelus_are_what_they_say),
         cmocka_unit_test(silu_is_within_its_bound),
         cmocka_unit_test(softmax_is_within_its_bound_and_sums_to_one),
         cmocka_unit_test(rope_rounds_each_product_then_the_sum),
