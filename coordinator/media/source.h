@@ -30,26 +30,38 @@ typedef struct media_rules { /* what the operator allows */
 enum { MEDIA_URL_SECONDS = 30 };
 
 typedef struct media_source {
-    char name[256];       /* for sentences: the path's last parts, "a data: URL", the URL's host */
-    const uint8_t *bytes; /* NULL for a folder */
-    size_t n_bytes;       /* never 0 with bytes: an empty medium is refused */
-    char folder[PATH_MAX]; /* "" unless it is a folder of pictures */
-    void *owned;          /* what bytes lie in: a mapping or heap, source.c knows */
-    bool mapped;
+    char name[256];        /* for sentences: the path or its end, "a data: URL", scheme and host of
+                              a URL; whole UTF-8 without control characters */
+    const uint8_t *bytes;  /* NULL for a folder */
+    size_t n_bytes;        /* never 0 with bytes: an empty medium is refused */
+    char folder[PATH_MAX]; /* absolute; "" unless it is a folder of pictures */
+    void *owned;           /* what bytes lie in (malloc) */
 } media_source;
 
-/* Opens what `reference` (n_bytes, not necessarily NUL-terminated) names. A file is mapped and only
- * read; pipes and devices are refused. FLO_USAGE: not there, not allowed, empty, too large, not
- * base64, unreachable. May wait for the network; cancel (may be NULL) is looked at meanwhile.
- * Local, any thread. */
+/* Whether a reference is a URL of any scheme (data: and file: too), rather than a path. */
+bool media_reference_is_url(const char *reference, size_t n_bytes);
+
+/* Opens what `reference` (n_bytes, not necessarily NUL-terminated) names:
+ *
+ *   data:[TYPE][;base64],BYTES   always taken
+ *   PATH, file:///PATH, file://localhost/PATH   with rules->files; percent-encoding of the URL is
+ *                 undone and nothing in it counts as a query; a folder sets s->folder alone
+ *   http://..., https://...      with rules->urls
+ *
+ * A file is read whole, at most half of the memory that is free; pipes and devices are refused.
+ * FLO_USAGE: not there, not allowed, empty, too large, not base64, unreachable. FLO_FAIL: reading
+ * failed, out of memory. FLO_INTERRUPTED: *cancel (may be NULL) was set while a file was read or
+ * the network waited for. The sentence begins with the name. s is closed where it fails. Any
+ * thread. */
 flo_code media_source_open(media_source *s, const char *reference, size_t n_bytes,
                            const media_rules *rules, const volatile bool *cancel, flo_err *err);
 
-/* Takes base64 text (white space and missing padding are accepted) as OpenAI's input_audio has it;
- * name is for sentences. */
+/* Takes base64 text (white space and missing padding are accepted) as OpenAI's input_audio has it,
+ * or a data: URL, which some clients write there; name is for sentences. */
 flo_code media_source_from_base64(media_source *s, const char *text, size_t n_bytes,
                                   const char *name, const media_rules *rules, flo_err *err);
 
+/* Frees what it holds; a zeroed or closed source is allowed. */
 void media_source_close(media_source *s);
 
 #endif
