@@ -272,10 +272,10 @@ static flo_code failed(const transfer *t, CURLcode rc, flo_err *err)
         return flo_fail(err, FLO_USAGE, "no connection");
     case CURLE_TOO_MANY_REDIRECTS:
         return flo_fail(err, FLO_USAGE, "more than %d redirects", DOWNLOAD_REDIRECTS_MAX);
-    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_UNSUPPORTED_PROTOCOL: /* libcurl has one code for all of these */
         return flo_fail(err, FLO_USAGE,
-                        "redirects to something else than http(s), or from https "
-                        "to http");
+                        "the server does not answer in HTTP, or redirects to another scheme than "
+                        "http and https, or from https to http");
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
     case CURLE_GOT_NOTHING:

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,19 +28,19 @@ struct http_server {
 };
 
 /* A request's head, NUL-terminated; false where the peer went before its end. */
-static int read_head(int fd, char head[HEAD_MAX])
+static bool read_head(int fd, char head[HEAD_MAX])
 {
     size_t n = 0;
     head[0] = '\0';
     while (strstr(head, "\r\n\r\n") == NULL) {
         ssize_t got = n + 1 < HEAD_MAX ? recv(fd, head + n, HEAD_MAX - 1 - n, 0) : 0;
         if (got <= 0) {
-            return 0;
+            return false;
         }
         n += (size_t)got;
         head[n] = '\0';
     }
-    return 1;
+    return true;
 }
 
 static void serve_one(http_server *server, int fd)
