@@ -1,11 +1,12 @@
 /*
  * progress.c - bars by ANSI cursor movement: up as many lines as were drawn, then each line anew.
  */
-#include "common/clock.h"
 #include "common/progress.h"
+#include "common/clock.h"
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "common/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { BAR_CELLS = 20 };
+enum { BAR_CELLS = 20, PROGRESS_WHAT_BYTES = 128 };
 
 typedef struct worker_progress {
     int32_t rank;
@@ -28,6 +29,13 @@ struct progress {
     int n_drawn; /* lines now on the terminal */
     size_t n;
     worker_progress *workers; /* by rank */
+    struct {
+        bool on;
+        char what[PROGRESS_WHAT_BYTES];
+        double share;
+        int64_t first_ms; /* since when somebody waits */
+        int64_t began_ms; /* since when for this */
+    } stage;
 };
 
 progress *progress_new(int fd, bool quiet)
@@ -101,6 +109,24 @@ static void put_end(char out[PROGRESS_WIDTH_MAX], size_t *used, size_t width, co
     }
 }
 
+static void put_bar(char out[PROGRESS_WIDTH_MAX], size_t *used, size_t width, double part)
+{
+    char cells[BAR_CELLS + 1], text[BAR_CELLS + 8];
+    memset(cells, '-', BAR_CELLS);
+    memset(cells, '#', (size_t)(part * BAR_CELLS));
+    cells[BAR_CELLS] = '\0';
+    snprintf(text, sizeof text, "  [%s]", cells);
+    put_end(out, used, width, text);
+}
+
+static void put_seconds_left(char out[PROGRESS_WIDTH_MAX], size_t *used, size_t width, double left)
+{
+    char text[64];
+    snprintf(text, sizeof text, left < 120 ? "  %.0f s left" : "  %.0f min left",
+             left < 120 ? left : left / 60);
+    put_end(out, used, width, text);
+}
+
 void progress_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *name, uint64_t bytes_done,
                   uint64_t bytes_total, double seconds)
 {
@@ -114,12 +140,7 @@ void progress_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *name, 
     out[0] = '\0';
     put_end(out, &used, width, text);
     if (width >= strlen(name) + BAR_CELLS + 56) {
-        char bar[BAR_CELLS + 1];
-        memset(bar, '-', BAR_CELLS);
-        memset(bar, '#', (size_t)(part * BAR_CELLS));
-        bar[BAR_CELLS] = '\0';
-        snprintf(text, sizeof text, "  [%s]", bar);
-        put_end(out, &used, width, text);
+        put_bar(out, &used, width, part);
     }
     snprintf(text, sizeof text, "  %3.0f %%", 100 * part);
     put_end(out, &used, width, text);
@@ -131,10 +152,30 @@ void progress_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *name, 
         put_end(out, &used, width, text);
     }
     if (rate > 0 && bytes_done < bytes_total) {
-        double left = (double)(bytes_total - bytes_done) / rate;
-        snprintf(text, sizeof text, left < 120 ? "  %.0f s left" : "  %.0f min left",
-                 left < 120 ? left : left / 60);
-        put_end(out, &used, width, text);
+        put_seconds_left(out, &used, width, (double)(bytes_total - bytes_done) / rate);
+    }
+}
+
+void progress_stage_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *what, double share,
+                        double seconds)
+{
+    char text[PROGRESS_WIDTH_MAX];
+    size_t used = 0;
+    width = width < PROGRESS_WIDTH_MAX ? width : PROGRESS_WIDTH_MAX - 1;
+    share = share >= 0 ? share : 0; /* also where it is no number */
+    share = share <= 1 ? share : 1;
+    size_t n = strlen(what);
+    n = utf8_good_bytes(what, n < width ? n : width);
+    snprintf(text, sizeof text, "%.*s", (int)n, what);
+    out[0] = '\0';
+    put_end(out, &used, width, text);
+    if (width >= n + BAR_CELLS + 24) {
+        put_bar(out, &used, width, share);
+    }
+    snprintf(text, sizeof text, "  %3.0f %%", 100 * share);
+    put_end(out, &used, width, text);
+    if (share > 0.01 && share < 1) {
+        put_seconds_left(out, &used, width, seconds * (1 - share) / share);
     }
 }
 
@@ -212,10 +253,81 @@ void progress_log(progress *p, const char *line)
     put(p, "\n", 1);
 }
 
+/* -- a stage ----------------------------------------------------------------------------------- */
+
+/* Names of files stand in it: cut to whole characters, and nothing that moves a cursor. */
+static void set_what(progress *p, const char *what)
+{
+    size_t n = strnlen(what, sizeof p->stage.what - 1);
+    n = utf8_good_bytes(what, n);
+    memcpy(p->stage.what, what, n);
+    p->stage.what[n] = '\0';
+    for (char *c = p->stage.what; *c != '\0'; c++) {
+        *c = (unsigned char)*c < 0x20 || *c == 0x7f ? ' ' : *c;
+    }
+}
+
+void progress_stage(progress *p, const char *what, double share)
+{
+    char before[PROGRESS_WHAT_BYTES];
+    int64_t now = clock_ms();
+    if (share >= 1) {
+        progress_stage_end(p);
+        return;
+    }
+    memcpy(before, p->stage.what, sizeof before);
+    set_what(p, what);
+    if (!p->stage.on) {
+        p->stage.first_ms = now;
+        p->shown_ms = p->terminal ? 0 : now;
+    }
+    if (!p->stage.on || share < p->stage.share || strcmp(before, p->stage.what) != 0) {
+        p->stage.began_ms = now;
+    }
+    p->stage.on = true;
+    p->stage.share = share;
+    progress_stage_draw(p);
+}
+
+bool progress_has_stage(const progress *p)
+{
+    return p->stage.on;
+}
+
+void progress_stage_draw(progress *p)
+{
+    int64_t now = clock_ms();
+    if (!p->stage.on || p->quiet || now - p->stage.first_ms < PROGRESS_STAGE_MS ||
+        now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
+        return;
+    }
+    char line[PROGRESS_WIDTH_MAX];
+    double seconds = (double)(now - p->stage.began_ms) / 1000;
+    p->shown_ms = now;
+    progress_stage_bar(line, p->terminal ? columns_of(p) : 100, p->stage.what, p->stage.share,
+                       seconds);
+    wipe(p);
+    put(p, p->terminal ? "" : "flotilla: ", p->terminal ? 0 : 10);
+    put(p, line, strlen(line));
+    put(p, "\n", 1);
+    p->n_drawn = p->terminal ? 1 : 0;
+}
+
+void progress_stage_end(progress *p)
+{
+    if (p->stage.on) {
+        p->stage.on = false;
+        wipe(p);
+    }
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
 uint64_t progress_end(progress *p)
 {
     uint64_t total;
     wipe(p);
+    p->stage.on = false;
     p->ended = true;
     return sum(p, &total);
 }

@@ -1,6 +1,6 @@
 /*
  * progress.h - how far the workers have loaded: a bar for each on a terminal, else a line now and
- * then.
+ * then. Later, in the same way, a stage: one thing that a person waits for.
  *
  * On a terminal the bars are redrawn in place at most ten times a second; log lines are put above
  * them. Elsewhere one line for all workers comes every PROGRESS_LINE_MS.
@@ -15,6 +15,7 @@
 enum {
     PROGRESS_LINE_MS = 3000,
     PROGRESS_DRAW_MS = 100,
+    PROGRESS_STAGE_MS = 1000, /* a stage that is over sooner is not shown */
     PROGRESS_BARS_MAX = 16,
     PROGRESS_WIDTH_MAX = 256
 };
@@ -34,10 +35,21 @@ void progress_log(progress *p, const char *line);
 /* Takes the bars away; nothing more is drawn. Returns the bytes of all workers. */
 uint64_t progress_end(progress *p);
 
+/* "encoding photo.png", and the share of it that is done, 0 to 1; 1 ends it. Its bar lives on by
+ * progress_stage_draw, as the next news of it may be long in coming. */
+void progress_stage(progress *p, const char *what, double share);
+bool progress_has_stage(const progress *p);
+void progress_stage_draw(progress *p); /* when it is time to */
+void progress_stage_end(progress *p);  /* takes the bar away, for text to be printed */
+
 /* One bar as text of at most width characters (under PROGRESS_WIDTH_MAX):
  *     worker 2 on b  [######----]  41 %  1.21G of 2.95G  412M/s  4 s left
  * Small widths lose the bar first, then what stands last. seconds: since the start. */
 void progress_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *name, uint64_t bytes_done,
                   uint64_t bytes_total, double seconds);
+
+/* The same of a stage: what  [####------]  41 %  12 s left. seconds: since its share was 0. */
+void progress_stage_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *what, double share,
+                        double seconds);
 
 #endif

@@ -21,7 +21,8 @@
 static const char help_text[] =
     "flotilla plan [--model DIR|NAME] [--cluster FILE | --hosts a:2,b:2] [--workers N] [--stages "
     "S]\n"
-    "              [--memory BYTES] [--threads T] [--kv-tokens N] [--deterministic] [--json]\n"
+    "              [--memory BYTES] [--threads T] [--kv-tokens N] [--no-media] [--deterministic] "
+    "[--json]\n"
     "\n"
     "Shows which worker would hold which layers, experts and other parts, and how full each would "
     "be.\n"
@@ -127,6 +128,7 @@ static flo_code plan_and_print(const cluster *c, const machine *m, const model_c
                             .workers = facts,
                             .n_stages = c->n_stages,
                             .kv_tokens = o->kv_tokens,
+                            .no_media = o->no_media,
                             .deterministic = o->deterministic};
     plan_misfit misfit;
     plan *p = calloc(1, sizeof *p);

@@ -32,10 +32,24 @@ static void on_ready(void *arg, const char *plan_json, double load_s)
     log_debug("ready after %.2f s of loading", load_s);
 }
 
+/* Encoding takes seconds before the first token; between tokens nothing may be drawn. */
+static void on_stage(void *arg, uint64_t request, const char *what, double share)
+{
+    front *f = arg;
+    if (request == f->request && !f->answered && !f->speaking) {
+        progress_stage(f->progress, what, share);
+    }
+}
+
 static void on_delta(void *arg, uint64_t request, const char *text, size_t n_bytes)
 {
     front *f = arg;
-    if (request == f->request && f->on_text != NULL && f->text_code == FLO_OK) {
+    if (request != f->request) {
+        return;
+    }
+    f->speaking = true;
+    progress_stage_end(f->progress);
+    if (f->on_text != NULL && f->text_code == FLO_OK) {
         f->text_code = f->on_text(f->arg, text, n_bytes, &f->cause);
     }
 }
@@ -48,6 +62,7 @@ static void on_done(void *arg, uint64_t request, flo_code code, const char *erro
         return;
     }
     f->answered = true;
+    progress_stage_end(f->progress);
     f->code = code;
     if (code != FLO_OK) {
         flo_fail(&f->cause, code, "%s", error);
@@ -102,6 +117,7 @@ static flo_code check_plan(const front *f, flo_err *err)
                                       .workers = workers,
                                       .n_stages = f->hosts.cluster.n_stages,
                                       .kv_tokens = f->options.kv_tokens,
+                                      .no_media = f->options.no_media,
                                       .deterministic = f->options.deterministic};
         code = plan_make(p, &request, &unused, err);
         code = code == FLO_USAGE ? code : FLO_OK; /* whether it fits is the ranks' to say */
@@ -147,6 +163,7 @@ flo_code front_open(front *f, const run_options *options, flo_err *err)
         const session_handlers handlers = {.arg = f,
                                            .progress = on_progress,
                                            .ready = on_ready,
+                                           .stage = on_stage,
                                            .delta = on_delta,
                                            .done = on_done,
                                            .log = on_log};
@@ -163,7 +180,7 @@ flo_code front_submit(front *f, const char *kind, const buffer *body, const char
                       flo_err *err)
 {
     CHECK(!body->failed);
-    f->answered = false;
+    f->answered = f->speaking = false;
     f->text_code = FLO_OK;
     f->result.n = 0;
     const bool local_files = true; /* who started the job may read them anyway */
@@ -172,7 +189,11 @@ flo_code front_submit(front *f, const char *kind, const buffer *body, const char
 
 flo_code front_step(front *f, int wait_ms, int other_fd, bool *other_ready, flo_err *err)
 {
+    if (progress_has_stage(f->progress) && (wait_ms < 0 || wait_ms > PROGRESS_DRAW_MS)) {
+        wait_ms = PROGRESS_DRAW_MS; /* its bar moves while nothing else happens */
+    }
     flo_code code = session_step(f->session, wait_ms, other_fd, other_ready, err);
+    progress_stage_draw(f->progress);
     if (code == FLO_OK && f->text_code != FLO_OK) {
         *err = f->cause;
         return f->text_code;

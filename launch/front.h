@@ -26,6 +26,7 @@ typedef struct front {
     /* the request under way */
     uint64_t request; /* 0: none */
     bool answered;
+    bool speaking; /* its text has begun */
     flo_code code; /* of the answer */
     flo_err cause;
     buffer result;      /* its JSON */

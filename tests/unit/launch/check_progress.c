@@ -10,7 +10,10 @@
 #include <cmocka.h>
 
 #include "common/progress.h"
+#include "common/utf8.h"
 
+#include <fcntl.h>
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -48,6 +51,57 @@ static void every_width_is_kept(void **state)
     }
 }
 
+static void a_stage_says_its_share_and_time_left(void **state)
+{
+    (void)state;
+    char out[PROGRESS_WIDTH_MAX];
+    progress_stage_bar(out, 120, "encoding a.png", 0.25, 2.0);
+    assert_string_equal(out, "encoding a.png  [#####---------------]   25 %  6 s left");
+    progress_stage_bar(out, 120, "encoding a.png", 0, 2.0);
+    assert_string_equal(out, "encoding a.png  [--------------------]    0 %");
+    progress_stage_bar(out, 120, "encoding a.png", 0.02, 600);
+    assert_non_null(strstr(out, " 490 min left"));
+}
+
+static void odd_shares_and_names_do_no_harm(void **state)
+{
+    (void)state;
+    static const double shares[] = {-1, 2, NAN, INFINITY, -INFINITY, 1e-300};
+    char out[PROGRESS_WIDTH_MAX], name[301];
+    for (size_t i = 0; i < 300; i += 3) {
+        memcpy(name + i, "\xe2\x82\xac", 3);
+    }
+    name[300] = '\0';
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
+        progress_stage_bar(out, 100, "w", shares[i], 1);
+        assert_non_null(strstr(out, shares[i] > 1 ? " 100 %" : "   0 %"));
+    }
+    for (size_t width = 0; width < 400; width++) {
+        progress_stage_bar(out, width, name, 0.5, 10);
+        assert_true(strlen(out) <= width);
+        assert_int_equal(utf8_good_bytes(out, strlen(out)), strlen(out));
+    }
+}
+
+static void a_stage_is_silent_for_a_second(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    progress *p = progress_new(ends[1], false);
+    progress_stage(p, "encoding a.png", 0);
+    assert_true(progress_has_stage(p));
+    progress_stage(p, "encoding a.png", 0.5);
+    progress_stage_draw(p);
+    progress_stage(p, "encoding a.png", 1);
+    assert_false(progress_has_stage(p));
+    progress_free(p);
+    char byte;
+    assert_int_equal(read(ends[0], &byte, 1), -1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void a_pipe_gets_no_bars_and_quiet_gets_nothing(void **state)
 {
     (void)state;
@@ -76,6 +130,9 @@ int main(void)
         cmocka_unit_test(a_bar_says_bytes_rate_and_time_left),
         cmocka_unit_test(odd_numbers_do_no_harm),
         cmocka_unit_test(every_width_is_kept),
+        cmocka_unit_test(a_stage_says_its_share_and_time_left),
+        cmocka_unit_test(odd_shares_and_names_do_no_harm),
+        cmocka_unit_test(a_stage_is_silent_for_a_second),
         cmocka_unit_test(a_pipe_gets_no_bars_and_quiet_gets_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
