@@ -114,6 +114,10 @@ static flo_code take_value(const argument *a, const char *value, flo_err *err)
     case ARGUMENT_TEXTS:
         word_list_add(a->out, value);
         return FLO_OK;
+    case ARGUMENT_NAMED_TEXTS:
+        word_list_add(a->out, a->name);
+        word_list_add(a->out, value);
+        return FLO_OK;
     case ARGUMENT_INTEGER:
         return take_integer(a, value, err);
     case ARGUMENT_NUMBER:

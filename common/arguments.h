@@ -24,14 +24,15 @@ void word_list_addf(word_list *l, const char *format, ...) __attribute__((format
 void word_list_free(word_list *l);
 
 typedef enum argument_kind {
-    ARGUMENT_FLAG,    /* out: bool */
-    ARGUMENT_TEXT,    /* out: const char *, borrowed from argv */
-    ARGUMENT_TEXTS,   /* out: word_list, one more each time */
-    ARGUMENT_INTEGER, /* out: int64_t in [min, max] */
-    ARGUMENT_NUMBER,  /* out: double in [min, max] */
-    ARGUMENT_BYTES,   /* out: uint64_t >= min; 24G, 1.5M, 4096 */
-    ARGUMENT_CHOICE,  /* out: int, index in choices */
-    ARGUMENT_REFUSED, /* known, takes a value, not built yet: always fails with `note` */
+    ARGUMENT_FLAG,        /* out: bool */
+    ARGUMENT_TEXT,        /* out: const char *, borrowed from argv */
+    ARGUMENT_TEXTS,       /* out: word_list, one more each time */
+    ARGUMENT_NAMED_TEXTS, /* out: word_list, the option's name and the value each time */
+    ARGUMENT_INTEGER,     /* out: int64_t in [min, max] */
+    ARGUMENT_NUMBER,      /* out: double in [min, max] */
+    ARGUMENT_BYTES,       /* out: uint64_t >= min; 24G, 1.5M, 4096 */
+    ARGUMENT_CHOICE,      /* out: int, index in choices */
+    ARGUMENT_REFUSED,     /* known, takes a value, not built yet: always fails with `note` */
     ARGUMENT_REFUSED_FLAG,
 } argument_kind;
 

@@ -184,6 +184,7 @@ static void add_option(const argument *a, word_list *words)
         }
         break;
     case ARGUMENT_TEXTS:
+    case ARGUMENT_NAMED_TEXTS:
     case ARGUMENT_NUMBER:
     case ARGUMENT_REFUSED:
     case ARGUMENT_REFUSED_FLAG:

@@ -13,7 +13,9 @@
 #include "gateway/interrupts.h"
 #include "launch/front.h"
 #include "launch/line_reader.h"
+#include "launch/media_given.h"
 #include "launch/request_body.h"
+#include "launch/typed_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,13 +24,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + 8 };
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + 8 };
 
 typedef struct chat_options {
     run_options run;
     const char *system;
     bool help;
     sampling_options sampling;
+    media_given media;
 } chat_options;
 
 typedef struct chat {
@@ -37,6 +40,9 @@ typedef struct chat {
     line_reader *lines;
     buffer messages;         /* JSON objects with commas between */
     buffer template_options; /* a JSON object, from a loaded file */
+    bool has_media;          /* there may be media in the messages */
+    buffer attached;         /* parts for the next message, with commas between */
+    buffer attached_names;   /* "photo.png, speech.wav" */
     buffer answer;           /* text of the turn under way */
     flo_code worst;          /* of the turns, for input that is not typed */
     flo_err worst_cause;
@@ -52,7 +58,8 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
     };
     size_t n = 3;
     sampling_arguments(&o->sampling, table + n);
-    n += SAMPLING_ARGUMENTS;
+    media_arguments(&o->media, table + n + SAMPLING_ARGUMENTS);
+    n += SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS;
     flo_code code = options_read(&o->run, table, n, &o->help, argc, argv, err);
     if (code != FLO_OK || o->help) {
         return code;
@@ -67,26 +74,29 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
             return code;
         }
     }
-    return options_check(&o->run, err);
+    code = options_check(&o->run, err);
+    return code == FLO_OK ? media_given_check(&o->media, &o->run, true, err) : code;
 }
 
 /* -- the conversation -------------------------------------------------------------------------- */
 
-static void add_message(chat *c, const char *role, const char *text, size_t n_bytes)
+static void add_message(chat *c, const char *role, const buffer *parts, const char *text,
+                        size_t n_bytes)
 {
     if (c->messages.n > 0) {
         buffer_append_byte(&c->messages, ',');
     }
-    message_put(&c->messages, role, text, n_bytes);
+    message_put(&c->messages, role, parts, text, n_bytes);
 }
 
 static void begin(chat *c)
 {
     c->messages.n = 0;
+    c->has_media = false;
     c->template_options.n = 0;
     buffer_append_text(&c->template_options, "{}");
     if (c->options->system != NULL) {
-        add_message(c, "system", c->options->system, strlen(c->options->system));
+        add_message(c, "system", NULL, c->options->system, strlen(c->options->system));
     }
 }
 
@@ -155,20 +165,64 @@ static flo_code save(const chat *c, const char *path, flo_err *err)
 
 static flo_code load(chat *c, const char *path, flo_err *err)
 {
-    buffer file = {0}, options = {0};
+    buffer file = {0}, options = {0}, list = {0};
     json_slice messages;
     flo_code code = file_read(&file, path, PROMPT_BYTES_MAX, err);
     if (code == FLO_OK) {
         code = messages_take(file.at, file.n, path, &messages, &options, err);
     }
     if (code == FLO_OK) {
+        c->has_media = messages_put(&list, messages);
+        code = list.failed ? flo_fail(err, FLO_FAIL, "%s: out of memory", path) : FLO_OK;
+    }
+    if (code == FLO_OK) {
         c->messages.n = c->template_options.n = 0;
-        buffer_append(&c->messages, messages.at + 1, messages.n - 2); /* without its brackets */
+        buffer_append(&c->messages, list.at + 1, list.n - 2); /* without its brackets */
         buffer_append(&c->template_options, options.at, options.n);
     }
+    buffer_free(&list);
     buffer_free(&file);
     buffer_free(&options);
     return code;
+}
+
+/* -- media for the next message ---------------------------------------------------------------- */
+
+static void attach(chat *c, const char *option, const char *reference)
+{
+    char name[64];
+    medium_name(name, reference);
+    medium_put(&c->attached, option, reference);
+    buffer_append_text(&c->attached_names, c->attached_names.n > 0 ? ", " : "");
+    buffer_append_text(&c->attached_names, name);
+    log_info("%s goes with the next message", name);
+}
+
+/* `/image F` and its like. */
+static flo_code attach_typed(chat *c, const char *command, const char *typed, flo_err *err)
+{
+    const run_options *run = &c->options->run;
+    if (run->no_media) {
+        return flo_fail(err, FLO_USAGE, "%s: this chat was started with --no-media", command);
+    }
+    char *path = typed_path(typed);
+    flo_code code = path[0] != '\0'
+                        ? medium_check(command, path, run->allow_media_urls, err)
+                        : flo_fail(err, FLO_USAGE, "%s needs the name of a file", command);
+    if (code == FLO_OK) {
+        attach(c, command, path);
+    }
+    free(path);
+    return code;
+}
+
+/* What was attached is not any more; said where it would be missed. */
+static void detach(chat *c, bool said)
+{
+    if (said && c->attached_names.n > 0) {
+        log_info("%.*s: not attached any more", (int)c->attached_names.n, c->attached_names.at);
+    }
+    c->attached.n = c->attached_names.n = 0;
 }
 
 /* -- one turn ---------------------------------------------------------------------------------- */
@@ -215,37 +269,56 @@ static flo_code wait_for_answer(chat *c, flo_err *err)
     return FLO_OK;
 }
 
-/* A turn that was refused (too long a conversation) is taken back; the chat goes on. */
-static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *err)
+/* The request of a turn. A sound keeps the features that it had in the turn that brought it: were
+ * it padded to the longest of all turns, a longer one would change what the KV cache holds. */
+static void put_request(buffer *body, const chat *c)
 {
-    size_t before = c->messages.n;
+    buffer_append_text(body, "{\"messages\":[");
+    buffer_append(body, c->messages.at, c->messages.n);
+    buffer_append_byte(body, ']');
+    template_options_put(body, &c->template_options);
+    sampling_put(body, &c->options->sampling);
+    if (c->has_media) {
+        media_options_put(body, &c->options->media, "turn");
+    }
+    buffer_append_byte(body, '}');
+}
+
+static flo_code ask(chat *c, flo_err *err)
+{
     buffer body = {0};
-    add_message(c, "user", text, n_bytes);
-    buffer_append_text(&body, "{\"messages\":[");
-    buffer_append(&body, c->messages.at, c->messages.n);
-    buffer_append_byte(&body, ']');
-    template_options_put(&body, &c->template_options);
-    sampling_put(&body, &c->options->sampling);
-    buffer_append_byte(&body, '}');
+    put_request(&body, c);
     c->answer.n = 0;
     c->front.on_text = take_text;
     c->front.arg = c;
     flo_code code = front_submit(&c->front, "completion", &body, NULL, err);
     buffer_free(&body);
-    if (code == FLO_OK) {
-        code = wait_for_answer(c, err);
-    }
+    return code == FLO_OK ? wait_for_answer(c, err) : code;
+}
+
+/* A turn that was refused (too long a conversation, a damaged picture) is taken back with what it
+ * brought; the chat goes on. */
+static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *err)
+{
+    size_t before = c->messages.n;
+    c->has_media = c->has_media || c->attached.n > 0;
+    add_message(c, "user", &c->attached, text, n_bytes);
+    flo_code code = ask(c, err);
     if (code != FLO_OK) {
         return code;
     }
-    if (c->front.code != FLO_OK) {
+    bool refused = c->front.code != FLO_OK;
+    if (refused) {
         c->messages.n = before;
         log_error("%s", c->front.cause.text);
         c->worst = c->worst == FLO_OK ? c->front.code : c->worst;
         c->worst_cause = c->front.cause;
+    }
+    detach(c, refused);
+    if (refused) {
         return FLO_OK;
     }
-    add_message(c, "assistant", c->answer.at, c->answer.n);
+    add_message(c, "assistant", NULL, c->answer.at, c->answer.n);
     code = output_write("\n", 1, err);
     front_show_held(&c->front);
     show_speed(c);
@@ -254,13 +327,26 @@ static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *er
 
 /* -- commands ---------------------------------------------------------------------------------- */
 
-static const char help_lines[] = "/reset       forget the conversation\n"
-                                 "/save F      write the conversation to a file\n"
-                                 "/load F      go on with the conversation of a file\n"
-                                 "/help        these lines\n"
-                                 "/quit        end (or Ctrl-D)\n"
-                                 "Ctrl-C       end the answer; at the prompt: end the chat\n"
-                                 "//TEXT       say TEXT with one slash in front\n";
+static const char help_lines[] =
+    "/image F     a picture for the next message; several may be given\n"
+    "/audio F     a sound, /video F a video, likewise\n"
+    "/reset       forget the conversation, and what is attached\n"
+    "/save F      write the conversation to a file\n"
+    "/load F      go on with the conversation of a file\n"
+    "/help        these lines\n"
+    "/quit        end (or Ctrl-D)\n"
+    "Ctrl-C       end the answer; at the prompt: end the chat\n"
+    "//TEXT       say TEXT with one slash in front\n";
+
+static flo_code save_or_load(chat *c, const char *name, const char *typed, flo_err *err)
+{
+    char *path = typed_path(typed);
+    flo_code code = path[0] == '\0' ? flo_fail(err, FLO_USAGE, "%s needs the name of a file", name)
+                    : strcmp(name, "/save") == 0 ? save(c, path, err)
+                                                 : load(c, path, err);
+    free(path);
+    return code;
+}
 
 /* A line with a slash in front. Faults are shown and the chat goes on. */
 static void obey(chat *c, const char *line)
@@ -277,16 +363,15 @@ static void obey(chat *c, const char *line)
         c->over = true;
     } else if (strcmp(name, "/reset") == 0) {
         begin(c);
+        detach(c, true);
     } else if (strcmp(name, "/help") == 0) {
         fputs(help_lines, stderr);
     } else if (strcmp(name, "/save") == 0 || strcmp(name, "/load") == 0) {
-        if (*rest == '\0') {
-            code = flo_fail(&err, FLO_USAGE, "%s needs the name of a file", name);
-        } else {
-            code = name[1] == 's' ? save(c, rest, &err) : load(c, rest, &err);
-        }
+        code = save_or_load(c, name, rest, &err);
     } else if (strcmp(name, "/image") == 0 || strcmp(name, "/audio") == 0 ||
-               strcmp(name, "/video") == 0 || strcmp(name, "/speak") == 0) {
+               strcmp(name, "/video") == 0) {
+        code = attach_typed(c, name, rest, &err);
+    } else if (strcmp(name, "/speak") == 0) {
         code = flo_fail(&err, FLO_USAGE, "%s is not built yet", name);
     } else {
         const char *near = nearest_name(name, names, sizeof names / sizeof names[0]);
@@ -337,6 +422,10 @@ static flo_code converse(chat *c, flo_err *err)
     if (line_reader_is_terminal(c->lines)) {
         log_info("ready; /help shows the commands");
     }
+    const word_list *named = &c->options->media.named;
+    for (size_t i = 0; i < named->n; i += 2) {
+        attach(c, named->words[i], named->words[i + 1]);
+    }
     while (code == FLO_OK && !c->over) {
         const char *line;
         size_t n_bytes = 0;
@@ -370,6 +459,8 @@ static flo_code run_chat(const chat_options *o, flo_err *err)
     }
     buffer_free(&c.messages);
     buffer_free(&c.template_options);
+    buffer_free(&c.attached);
+    buffer_free(&c.attached_names);
     buffer_free(&c.answer);
     return code;
 }
@@ -378,12 +469,12 @@ flo_code command_chat(int argc, char **argv, flo_err *err)
 {
     chat_options o = {0};
     flo_code code = read_options(&o, argc, argv, err);
-    if (code != FLO_OK) {
-        return code;
+    if (code == FLO_OK && o.help) {
+        code = command_help("chat", err);
+    } else if (code == FLO_OK) {
+        options_set_log(&o.run);
+        code = run_chat(&o, err);
     }
-    if (o.help) {
-        return command_help("chat", err);
-    }
-    options_set_log(&o.run);
-    return run_chat(&o, err);
+    media_given_free(&o.media);
+    return code;
 }

@@ -11,19 +11,21 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "launch/front.h"
+#include "launch/media_given.h"
 #include "launch/request_body.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + 40 };
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + 24 };
 
 typedef struct generate_options {
     run_options run;
     const char *prompt, *prompt_file, *prompt_ids, *messages, *system, *dump;
     bool raw, help;
     sampling_options sampling;
+    media_given media;
 } generate_options;
 
 static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
@@ -36,9 +38,7 @@ static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
     {                                                                                              \
         .name = option, .kind = ARGUMENT_REFUSED_FLAG, .note = why                                 \
     }
-    static const char pictures[] = "pictures are not built yet",
-                      sounds[] = "sounds are not built yet", videos[] = "videos are not built yet",
-                      speech[] = "speech is not built yet";
+    static const char speech[] = "speech is not built yet";
     const argument own[] = {
         {.name = "--prompt", .kind = ARGUMENT_TEXT, .out = &o->prompt},
         {.name = "--prompt-file", .kind = ARGUMENT_TEXT, .out = &o->prompt_file},
@@ -48,18 +48,6 @@ static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
         {.name = "--dump", .kind = ARGUMENT_TEXT, .out = &o->dump},
         {.name = "--raw", .kind = ARGUMENT_FLAG, .out = &o->raw},
         {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
-        REFUSED("--image", pictures),
-        REFUSED("--image-min-pixels", pictures),
-        REFUSED("--image-max-pixels", pictures),
-        REFUSED("--max-media-pixels", pictures),
-        REFUSED("--audio", sounds),
-        REFUSED("--video", videos),
-        REFUSED("--video-min-pixels", videos),
-        REFUSED("--video-max-pixels", videos),
-        REFUSED("--video-fps", videos),
-        REFUSED("--recorded-fps", videos),
-        REFUSED_FLAG("--video-all-frames", videos),
-        REFUSED_FLAG("--use-audio-in-video", videos),
         REFUSED("--speech", speech),
         REFUSED("--speaker", speech),
         REFUSED("--speech-mode", speech),
@@ -73,7 +61,8 @@ static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
     size_t n = sizeof own / sizeof own[0];
     memcpy(table, own, sizeof own);
     sampling_arguments(&o->sampling, table + n);
-    return n + SAMPLING_ARGUMENTS;
+    media_arguments(&o->media, table + n + SAMPLING_ARGUMENTS);
+    return n + SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS;
 }
 
 static flo_code check_together(const generate_options *o, flo_err *err)
@@ -94,7 +83,8 @@ static flo_code check_together(const generate_options *o, flo_err *err)
         return flo_fail(err, FLO_USAGE,
                         "--system goes with --prompt or --prompt-file only, and not with --raw");
     }
-    return options_check(&o->run, err);
+    flo_code code = options_check(&o->run, err);
+    return code == FLO_OK ? media_given_check(&o->media, &o->run, o->messages != NULL, err) : code;
 }
 
 static flo_code read_options(generate_options *o, int argc, char **argv, flo_err *err)
@@ -108,8 +98,19 @@ static flo_code read_options(generate_options *o, int argc, char **argv, flo_err
     return check_together(o, err);
 }
 
+/* Beside a prompt that is not made of messages, or whose messages have places for media. */
+static void put_media(buffer *body, const buffer *media)
+{
+    if (media->n > 0) {
+        buffer_append_text(body, ",\"media\":[");
+        buffer_append(body, media->at, media->n);
+        buffer_append_byte(body, ']');
+    }
+}
+
 /* A prompt given as text or in a file. */
-static flo_code put_text_prompt(buffer *body, const generate_options *o, flo_err *err)
+static flo_code put_text_prompt(buffer *body, const generate_options *o, const buffer *media,
+                                flo_err *err)
 {
     buffer file = {0};
     const char *text = o->prompt, *name = "--prompt";
@@ -130,20 +131,21 @@ static flo_code put_text_prompt(buffer *body, const generate_options *o, flo_err
     if (code == FLO_OK && o->raw) {
         buffer_append_text(body, "\"raw\":true,\"prompt\":");
         json_put_string(body, text, n_bytes);
+        put_media(body, media);
     } else if (code == FLO_OK) {
         buffer_append_text(body, "\"messages\":[");
         if (o->system != NULL) {
-            message_put(body, "system", o->system, strlen(o->system));
+            message_put(body, "system", NULL, o->system, strlen(o->system));
             buffer_append_byte(body, ',');
         }
-        message_put(body, "user", text, n_bytes);
+        message_put(body, "user", media, text, n_bytes);
         buffer_append_byte(body, ']');
     }
     buffer_free(&file);
     return code;
 }
 
-static flo_code put_messages(buffer *body, const char *path, flo_err *err)
+static flo_code put_messages(buffer *body, const char *path, const buffer *media, flo_err *err)
 {
     buffer file = {0}, options = {0};
     json_slice messages = {0};
@@ -154,8 +156,9 @@ static flo_code put_messages(buffer *body, const char *path, flo_err *err)
     }
     if (code == FLO_OK) {
         buffer_append_text(body, "\"messages\":");
-        buffer_append(body, messages.at, messages.n);
+        messages_put(body, messages);
         template_options_put(body, &options);
+        put_media(body, media);
     }
     buffer_free(&file);
     buffer_free(&options);
@@ -165,18 +168,24 @@ static flo_code put_messages(buffer *body, const char *path, flo_err *err)
 static flo_code make_body(buffer *body, const generate_options *o, flo_err *err)
 {
     flo_code code;
+    buffer media = {0};
+    media_parts_put(&media, &o->media);
     buffer_append_byte(body, '{');
     if (o->prompt_ids != NULL) {
         buffer_append_text(body, "\"prompt_ids\":");
         code = ids_put(body, o->prompt_ids, err);
+        put_media(body, &media);
     } else if (o->messages != NULL) {
-        code = put_messages(body, o->messages, err);
+        code = put_messages(body, o->messages, &media, err);
     } else {
-        code = put_text_prompt(body, o, err);
+        code = put_text_prompt(body, o, &media, err);
     }
     sampling_put(body, &o->sampling);
+    media_options_put(body, &o->media, NULL);
     buffer_append_byte(body, '}');
-    return code == FLO_OK && body->failed ? flo_fail(err, FLO_FAIL, "out of memory") : code;
+    bool complete = !body->failed && !media.failed;
+    buffer_free(&media);
+    return code == FLO_OK && !complete ? flo_fail(err, FLO_FAIL, "out of memory") : code;
 }
 
 static flo_code show_text(void *arg, const char *text, size_t n_bytes, flo_err *err)
@@ -232,25 +241,28 @@ static flo_code generate(const generate_options *o, const buffer *body, flo_err 
     return code;
 }
 
+static flo_code run_generate(const generate_options *o, flo_err *err)
+{
+    options_set_log(&o->run);
+    buffer body = {0};
+    flo_code code = o->dump != NULL ? file_check_target(o->dump, err) : FLO_OK;
+    if (code == FLO_OK) {
+        code = make_body(&body, o, err);
+    }
+    if (code == FLO_OK) {
+        code = generate(o, &body, err);
+    }
+    buffer_free(&body);
+    return code;
+}
+
 flo_code command_generate(int argc, char **argv, flo_err *err)
 {
     generate_options o = {0};
     flo_code code = read_options(&o, argc, argv, err);
-    if (code != FLO_OK) {
-        return code;
-    }
-    if (o.help) {
-        return command_help("generate", err);
-    }
-    options_set_log(&o.run);
-    buffer body = {0};
-    code = o.dump != NULL ? file_check_target(o.dump, err) : FLO_OK;
     if (code == FLO_OK) {
-        code = make_body(&body, &o, err);
+        code = o.help ? command_help("generate", err) : run_generate(&o, err);
     }
-    if (code == FLO_OK) {
-        code = generate(&o, &body, err);
-    }
-    buffer_free(&body);
+    media_given_free(&o.media);
     return code;
 }

@@ -48,6 +48,10 @@ static const char run_options_page[] =
     "  --load-format FORMAT   safetensors, or dummy: seeded random weights (default: safetensors)\n"
     "  --weights bf16         --activations f32         the only formats until now\n"
     "  --no-speech, --no-media  leave these parts of the model out\n"
+    "  --max-media-pixels N   larger pictures and frames are refused undecoded (default: "
+    "67108864)\n"
+    "  --allow-media-urls     media may be named by http and https URLs too (public addresses "
+    "only)\n"
     "  --deterministic        the same floating-point order for every split of a stage\n"
     "\n"
     "  --quiet                only warnings and errors       --verbose  also what mpirun says\n";
@@ -59,6 +63,23 @@ static const char sampling_page[] =
     "  --temperature X        0: greedy\n"
     "  --top-k N  --top-p X  --min-p X  --repetition-penalty X  --seed N\n"
     "  --ignore-eos           go on to the full length\n";
+
+/* Of generate and chat. */
+static const char media_page[] =
+    "\n"
+    "Pictures, sound, video (F: a file, a data: URL; http needs --allow-media-urls; may be "
+    "repeated):\n"
+    "  --image F  --audio F   JPEG, PNG, WebP, GIF; WAV, FLAC, Ogg, MP3, M4A, WebM\n"
+    "  --video F              what FFmpeg reads, or a folder of numbered pictures\n"
+    "  --use-audio-in-video   hear the videos too: their sound track, or the k-th --audio for the "
+    "k-th\n"
+    "                         video where it has none\n"
+    "  --image-min-pixels N   --image-max-pixels N      the sizes that pictures are brought into\n"
+    "  --video-min-pixels N   --video-max-pixels N      likewise a video's frames\n"
+    "                         (defaults: the checkpoint's preprocessor_config.json)\n"
+    "  --video-fps R          frames taken of a second (default: 2)\n"
+    "  --video-all-frames     take them all\n"
+    "  --recorded-fps R       what a folder of pictures was recorded at\n";
 
 static const char generate_page[] =
     "flotilla generate (--prompt TEXT | --prompt-file F | --prompt-ids 1,2,3 | --messages F) "
@@ -73,7 +94,13 @@ static const char generate_page[] =
     "  --prompt-ids 1,2,3     token ids as they are\n"
     "  --messages F           JSON: a list of chat messages, or {\"messages\": [...], \"tools\": "
     "[...], ...}\n"
-    "                         with the template's options beside them\n"
+    "                         with the template's options beside them; parts of a message may "
+    "name\n"
+    "                         media, as {\"type\": \"image\", \"image\": F}, or take the next "
+    "--image\n"
+    "  With --prompt the media stand before the text; with --raw and --prompt-ids each takes the "
+    "next\n"
+    "  placeholder of its kind.\n"
     "\n"
     "Output:\n"
     "  --json                 one JSON document at the end: ids, text, finish_reason, timing, "
@@ -86,12 +113,13 @@ static const char generate_end[] =
     "\n"
     "Examples:\n"
     "  flotilla generate --prompt \"What is the capital of France?\"\n"
+    "  flotilla generate --image photo.jpg --prompt \"What is in the picture?\"\n"
     "  flotilla generate --messages chat.json --temperature 0.7 --seed 1 --json | jq -r .text\n"
     "  echo \"Translate to German: good morning\" | flotilla generate --prompt-file - --workers 4\n"
     "\n"
     "Exit status: 0 done; 1 the work failed (damaged file, lost worker, no mpirun); 2 wrong use "
     "(option,\n"
-    "file, empty or too long a prompt, ids out of range); 130 interrupted.\n";
+    "file, unreadable medium, empty or too long a prompt, ids out of range); 130 interrupted.\n";
 
 static const char chat_page[] =
     "flotilla chat [options]\n"
@@ -100,14 +128,20 @@ static const char chat_page[] =
     "pipe are\n"
     "answered one by one. Earlier turns stay in the KV cache and are not computed again.\n"
     "\n"
+    "  /image F  /audio F  /video F                for the next message; several may be given\n"
     "  /reset  /save F  /load F  /help  /quit      //TEXT says TEXT with one slash in front\n"
     "  Ctrl-C ends the answer, at the prompt the chat; Ctrl-D ends the chat\n"
     "\n"
-    "  --system TEXT          a system message at the beginning\n";
+    "  --system TEXT          a system message at the beginning\n"
+    "  Media given by options go with the first message. A sound keeps, in later turns, the "
+    "features "
+    "it had\n"
+    "  in the turn that brought it.\n";
 
 static const char chat_end[] = "\n"
                                "Examples:\n"
                                "  flotilla chat --system \"Answer in one sentence.\"\n"
+                               "  flotilla chat --audio question.wav\n"
                                "  printf 'Hello\\n/save talk.json\\n' | flotilla chat --quiet\n"
                                "\n"
                                "Exit status: 0 ended by /quit or Ctrl-D; 1 the job was lost; 2 "
@@ -135,12 +169,12 @@ static const char verify_end[] = "\n"
 
 typedef struct page {
     const char *command;
-    const char *parts[5];
+    const char *parts[6];
 } page;
 
 static const page pages[] = {
-    {"generate", {generate_page, sampling_page, run_options_page, generate_end}},
-    {"chat", {chat_page, sampling_page, run_options_page, chat_end}},
+    {"generate", {generate_page, media_page, sampling_page, run_options_page, generate_end}},
+    {"chat", {chat_page, media_page, sampling_page, run_options_page, chat_end}},
     {"verify", {verify_page, run_options_page, verify_end}},
 };
 

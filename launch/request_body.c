@@ -10,9 +10,12 @@
 #include "common/utf8.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #define SEED_MAX 9007199254740991.0 /* 2^53 - 1: what every JSON reader keeps */
 
@@ -52,6 +55,19 @@ void sampling_arguments(sampling_options *s, argument table[SAMPLING_ARGUMENTS])
     }
 }
 
+void argument_put(buffer *body, const char *key, const argument *a)
+{
+    char text[96];
+    if (a->kind == ARGUMENT_INTEGER) {
+        snprintf(text, sizeof text, "\"%s\":%lld", key, (long long)*(int64_t *)a->out);
+    } else if (a->kind == ARGUMENT_NUMBER) {
+        snprintf(text, sizeof text, "\"%s\":%.17g", key, *(double *)a->out);
+    } else {
+        snprintf(text, sizeof text, "\"%s\":true", key);
+    }
+    buffer_append_text(body, text);
+}
+
 void sampling_put(buffer *body, const sampling_options *s)
 {
     sampling_options copy = *s;
@@ -62,16 +78,8 @@ void sampling_put(buffer *body, const sampling_options *s)
         if (!s->given[i]) {
             continue;
         }
-        char text[96];
-        if (table[i].kind == ARGUMENT_INTEGER) {
-            snprintf(text, sizeof text, ",\"%s\":%lld", sampling_keys[i],
-                     (long long)*(int64_t *)table[i].out);
-        } else if (table[i].kind == ARGUMENT_NUMBER) {
-            snprintf(text, sizeof text, ",\"%s\":%.17g", sampling_keys[i], *(double *)table[i].out);
-        } else {
-            snprintf(text, sizeof text, ",\"%s\":true", sampling_keys[i]);
-        }
-        buffer_append_text(body, text);
+        buffer_append_byte(body, ',');
+        argument_put(body, sampling_keys[i], &table[i]);
     }
 }
 
@@ -123,27 +131,67 @@ static const char *skip_value(const char *p, const char *end)
     return end;
 }
 
+/* What is left of an object or list: after its bracket at first, then behind each entry. */
+typedef struct json_rest {
+    const char *at, *end;
+} json_rest;
+
+static json_rest rest_of(json_slice whole)
+{
+    const char *end = whole.at + whole.n;
+    return (json_rest){skip_space(skip_space(whole.at, end) + 1, end), end};
+}
+
+/* The next value; false at the end. */
+static bool next_element(json_rest *rest, json_slice *value)
+{
+    const char *p = rest->at, *end = rest->end;
+    if (p >= end || *p == ']' || *p == '}') {
+        return false;
+    }
+    const char *value_end = skip_value(p, end);
+    *value = (json_slice){p, (size_t)(value_end - p)};
+    p = skip_space(value_end, end);
+    rest->at = p < end && *p == ',' ? skip_space(p + 1, end) : end;
+    return true;
+}
+
+/* The next member, the key with its quotes; false at the end. */
+static bool next_member(json_rest *rest, json_slice *key, json_slice *value)
+{
+    const char *p = rest->at, *end = rest->end;
+    if (p >= end || *p != '"') {
+        return false;
+    }
+    const char *key_end = skip_string(p, end);
+    *key = (json_slice){p, (size_t)(key_end - p)};
+    rest->at = skip_space(skip_space(key_end, end) + 1, end); /* behind the colon */
+    return next_element(rest, value);
+}
+
+static bool is_key(json_slice key, const char *name)
+{
+    size_t n = strlen(name);
+    return key.n == n + 2 && memcmp(key.at + 1, name, n) == 0;
+}
+
 /* Members of a valid object: "messages" to *messages, all others to options. */
 static void slice_object(const char *text, size_t n_bytes, json_slice *messages, buffer *options)
 {
-    const char *end = text + n_bytes, *p = skip_space(text, end) + 1;
+    json_rest rest = rest_of((json_slice){text, n_bytes});
+    json_slice key, value;
     bool first = true;
     buffer_append_byte(options, '{');
-    for (p = skip_space(p, end); p < end && *p == '"';) {
-        const char *key = p, *key_end = skip_string(p, end);
-        const char *value = skip_space(skip_space(key_end, end) + 1, end); /* behind the colon */
-        const char *value_end = skip_value(value, end);
-        if ((size_t)(key_end - key) == 10 && memcmp(key, "\"messages\"", 10) == 0) {
-            *messages = (json_slice){value, (size_t)(value_end - value)};
-        } else {
-            buffer_append_text(options, first ? "" : ",");
-            buffer_append(options, key, (size_t)(key_end - key));
-            buffer_append_byte(options, ':');
-            buffer_append(options, value, (size_t)(value_end - value));
-            first = false;
+    while (next_member(&rest, &key, &value)) {
+        if (is_key(key, "messages")) {
+            *messages = value;
+            continue;
         }
-        p = skip_space(value_end, end);
-        p = p < end && *p == ',' ? skip_space(p + 1, end) : end;
+        buffer_append_text(options, first ? "" : ",");
+        buffer_append(options, key.at, key.n);
+        buffer_append_byte(options, ':');
+        buffer_append(options, value.at, value.n);
+        first = false;
     }
     buffer_append_byte(options, '}');
 }
@@ -195,6 +243,110 @@ flo_code messages_take(const char *text, size_t n_bytes, const char *name, json_
     return FLO_OK;
 }
 
+/* -- media in messages ------------------------------------------------------------------------- */
+
+bool medium_is_path(const char *reference, size_t n_bytes)
+{
+    static const char *const schemes[] = {"data:", "file:", "http:", "https:"};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t n = strlen(schemes[i]);
+        if (n_bytes >= n && strncasecmp(reference, schemes[i], n) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+typedef struct rewriting {
+    buffer *out;
+    const char *copied; /* the source up to here is in out */
+    const char *folder; /* as JSON, with a slash behind; "" to leave all as it is */
+    bool any;
+} rewriting;
+
+/* A string that names a medium gets the folder in front where it is a relative path. (A slash may
+ * be written with a backslash before it.) */
+static void rewrite_name(rewriting *r, json_slice name)
+{
+    const char *first = name.at + 1;
+    bool relative = name.n > 2 && first[0] != '/' && !(first[0] == '\\' && first[1] == '/') &&
+                    medium_is_path(first, name.n - 2);
+    if (relative) {
+        buffer_append(r->out, r->copied, (size_t)(first - r->copied));
+        buffer_append_text(r->out, r->folder);
+        r->copied = first;
+    }
+}
+
+static void rewrite_part(rewriting *r, json_slice part)
+{
+    static const char *const names[] = {"image",     "image_url",   "input_image", "audio",
+                                        "audio_url", "input_audio", "video",       "video_url"};
+    json_rest members = rest_of(part);
+    json_slice key, value, inner_key, inner;
+    while (next_member(&members, &key, &value)) {
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            json_rest within = rest_of(value);
+            bool type = is_key(key, "type") && is_key(value, names[i]);
+            r->any = r->any || type || is_key(key, names[i]);
+            if (!is_key(key, names[i])) {
+                continue;
+            }
+            if (*value.at == '"') {
+                rewrite_name(r, value);
+            }
+            while (*value.at == '{' && next_member(&within, &inner_key, &inner)) {
+                if (is_key(inner_key, "url") && *inner.at == '"') {
+                    rewrite_name(r, inner);
+                }
+            }
+        }
+    }
+}
+
+static void rewrite_message(rewriting *r, json_slice message)
+{
+    json_rest members = rest_of(message);
+    json_slice key, content, part;
+    while (next_member(&members, &key, &content)) {
+        json_rest parts = rest_of(content);
+        while (is_key(key, "content") && *content.at == '[' && next_element(&parts, &part)) {
+            if (*part.at == '{') {
+                rewrite_part(r, part);
+            }
+        }
+    }
+}
+
+/* This folder as the beginning of a JSON string's inside; empty where JSON cannot hold its name. */
+static void put_folder(buffer *out)
+{
+    char here[PATH_MAX];
+    if (getcwd(here, sizeof here - 1) != NULL &&
+        utf8_good_bytes(here, strlen(here)) == strlen(here)) {
+        strcat(here, here[1] != '\0' ? "/" : "");
+        json_put_string(out, here, strlen(here));
+        out->n -= out->n > 0;
+    }
+    buffer_append_byte(out, '\0');
+}
+
+bool messages_put(buffer *out, json_slice messages)
+{
+    buffer folder = {0};
+    put_folder(&folder);
+    const char *inside = !folder.failed && folder.at[0] == '"' ? folder.at + 1 : "";
+    rewriting r = {.out = out, .copied = messages.at, .folder = inside};
+    json_rest rest = rest_of(messages);
+    json_slice message;
+    while (next_element(&rest, &message)) {
+        rewrite_message(&r, message);
+    }
+    buffer_append(out, r.copied, (size_t)(messages.at + messages.n - r.copied));
+    buffer_free(&folder);
+    return r.any;
+}
+
 void template_options_put(buffer *body, const buffer *options)
 {
     if (options->n > 2) {
@@ -203,13 +355,20 @@ void template_options_put(buffer *body, const buffer *options)
     }
 }
 
-void message_put(buffer *out, const char *role, const char *text, size_t n_bytes)
+void message_put(buffer *out, const char *role, const buffer *parts, const char *text,
+                 size_t n_bytes)
 {
+    bool alone = parts == NULL || parts->n == 0;
     buffer_append_text(out, "{\"role\":");
     json_put_string(out, role, strlen(role));
     buffer_append_text(out, ",\"content\":");
+    if (!alone) {
+        buffer_append_byte(out, '[');
+        buffer_append(out, parts->at, parts->n);
+        buffer_append_text(out, ",{\"type\":\"text\",\"text\":");
+    }
     json_put_string(out, text, n_bytes);
-    buffer_append_byte(out, '}');
+    buffer_append_text(out, alone ? "}" : "}]}");
 }
 
 flo_code ids_put(buffer *body, const char *text, flo_err *err)

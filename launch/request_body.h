@@ -46,8 +46,20 @@ flo_code messages_take(const char *text, size_t n_bytes, const char *name, json_
 /* `,"template_options":{...}` unless it has no member. */
 void template_options_put(buffer *body, const buffer *options);
 
-/* {"role":"user","content":"..."} */
-void message_put(buffer *out, const char *role, const char *text, size_t n_bytes);
+/* {"role":"user","content":"..."}; with media (parts with commas between) the content is the list
+ * of them and, last, the text. parts: NULL or empty for none. */
+void message_put(buffer *out, const char *role, const buffer *parts, const char *text,
+                 size_t n_bytes);
+
+/* The list of messages, where paths of media that are relative become absolute and nothing else
+ * changes. True: there are media in it, named or to come from the request. */
+bool messages_put(buffer *out, json_slice messages);
+
+/* Whether a medium's name is a path, and not a URL. */
+bool medium_is_path(const char *reference, size_t n_bytes);
+
+/* `"key":value` of a number or flag. */
+void argument_put(buffer *body, const char *key, const argument *a);
 
 /* "1, 2,3" as a JSON list. FLO_USAGE names the place; ids from 0 to 2^31 - 1, at least one. */
 flo_code ids_put(buffer *body, const char *text, flo_err *err);

@@ -9,8 +9,10 @@
  * greets as another version        load-slow  reports progress for ever worker-dies    rank 2 kills
  * itself after 0.3 s  deaf       ignores TERM and the gateway's end talk           log lines of all
  * levels A prompt with "SLOW" is answered word by word until it is cancelled, with "REFUSE" by an
- * error; "LONG" by 4 MiB of text. The answer's "echo" is the request's body, "arguments" the
- * command line. FLOTILLA_FAKE_PIDS: a folder that gets a file for each rank, named by its pid.
+ * error; "LONG" by 4 MiB of text; "ENCODE" reports a stage for 3.5 s first, "BRISK" for 0.3 s, and
+ * both once more when the text has begun; "ECHO" by the body. The answer's "echo" is the request's
+ * body, "arguments" the command line. FLOTILLA_FAKE_PIDS: a folder that gets a file for each rank,
+ * named by its pid.
  */
 #include "proto/frame.h"
 #include "proto/gateway.pb-c.h"
@@ -69,8 +71,9 @@ static void answer(const Flo__Submit *s, int argc, char **argv, const char *reas
     FILE *f = open_memstream(&text, &n);
     fprintf(f,
             "{\"text\": \"Paris.\", \"finish_reason\": \"%s\", \"kind\": \"%s\", \"dump\": \"%s\", "
-            "\"echo\": %.*s, ",
-            reason, s->kind, s->dump, (int)s->body.len, (char *)s->body.data);
+            "\"local_files\": %s, \"echo\": %.*s, ",
+            reason, s->kind, s->dump, s->local_files ? "true" : "false", (int)s->body.len,
+            (char *)s->body.data);
     fprintf(f, "\"timing\": {\"generated_tokens\": 2, \"generate_s\": 0.5}, \"arguments\": [");
     for (int i = 1; i < argc; i++) {
         fprintf(f, "%s\"%s\"", i > 1 ? ", " : "", argv[i]);
@@ -79,6 +82,24 @@ static void answer(const Flo__Submit *s, int argc, char **argv, const char *reas
     fclose(f);
     tell_done(s->request, 0, "", text);
     free(text);
+}
+
+static void tell_stage(uint64_t request, double share)
+{
+    Flo__Stage s = FLO__STAGE__INIT;
+    s.request = request;
+    s.what = (char[]){"encoding a\033[2Jphoto.png"}; /* as a hostile name would have it */
+    s.share = share;
+    tell(FLO__TO_GATEWAY__BODY_STAGE, &s);
+}
+
+/* News at the beginning and half way: what is shown between is the front's own doing. */
+static void encode(uint64_t request, useconds_t microseconds)
+{
+    tell_stage(request, 0);
+    usleep(microseconds / 2);
+    tell_stage(request, 0.5);
+    usleep(microseconds / 2);
 }
 
 static int contains(const ProtobufCBinaryData *b, const char *word)
@@ -100,11 +121,21 @@ static void take_submit(const Flo__Submit *s, int argc, char **argv, uint64_t *s
         }
         free(text);
         answer(s, argc, argv, "stop");
+    } else if (contains(&s->body, "ECHO")) {
+        tell_delta(s->request, (const char *)s->body.data, s->body.len);
+        answer(s, argc, argv, "stop");
     } else if (strcmp(s->kind, "verify") == 0) {
         tell_delta(s->request, "thinker/a ok\n", 13);
         tell_done(s->request, 3, "1 of 2 cases differs", "");
     } else {
+        int long_one = contains(&s->body, "ENCODE"), brisk = contains(&s->body, "BRISK");
+        if (long_one || brisk) {
+            encode(s->request, long_one ? 3500000 : 300000);
+        }
         tell_delta(s->request, "Par", 3);
+        if (long_one || brisk) {
+            tell_stage(s->request, 0.9); /* too late to be shown */
+        }
         tell_delta(s->request, "is.", 3);
         answer(s, argc, argv, "stop");
     }

@@ -56,7 +56,7 @@ class Front(unittest.TestCase):
     def run_it(self, *words, fake="", stdin="", seconds=20, **more):
         p = subprocess.run(self.command(*words), input=stdin.encode(), capture_output=True, timeout=seconds,
                            env=self.environment(fake, **more))
-        self.out, self.err = p.stdout.decode(), p.stderr.decode()
+        self.out, self.err = p.stdout.decode(), p.stderr.decode(errors="replace")
         self.left_nothing()
         return p.returncode
 
@@ -121,6 +121,201 @@ class Front(unittest.TestCase):
         self.assertEqual(self.body_of("--messages", "-", stdin=json.dumps(both, indent=1)),
                          {"messages": messages, "template_options": {"tools": [{"x": 1.0}], "enable_thinking": False}})
         self.assertIn('"x": 1.0', self.out)  # the literal travels, not a number
+
+    # -- media
+
+    def medium(self, name, content=b"x"):
+        path = os.path.join(self.folder, name)
+        with open(path, "wb") as f:
+            f.write(content)
+        return path
+
+    def media(self):
+        return self.medium("a b.png"), self.medium("\u00fc.wav"), self.medium("c.mp4")
+
+    def test_media_stand_before_the_text_in_the_order_given(self):
+        a, b, c = self.media()
+        parts = [{"type": "audio", "audio": b}, {"type": "image", "image": a}, {"type": "audio", "audio": b},
+                 {"type": "video", "video": c}, {"type": "video", "video": self.folder}, {"type": "text", "text": "What?"}]
+        self.assertEqual(self.body_of("--prompt", "What?", "--audio", b, "--image", a, f"--audio={b}", "--video", c,
+                                      "--video", self.folder, "--system", "S"),
+                         {"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": parts}]})
+        self.assertIs(json.loads(self.out)["local_files"], True)
+
+    def test_media_stand_beside_what_is_no_message(self):
+        a, b, c = self.media()
+        words = ["--image", a, "--audio", os.path.relpath(b)]
+        media = [{"type": "image", "image": a}, {"type": "audio", "audio": os.path.join(os.getcwd(), os.path.relpath(b))}]
+        self.assertEqual(self.body_of("--raw", "--prompt", "p", *words), {"raw": True, "prompt": "p", "media": media})
+        self.assertEqual(self.body_of("--prompt-ids", "5", *words), {"prompt_ids": [5], "media": media})
+        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "audio"}]}]
+        self.assertEqual(self.body_of("--messages", "-", *words, stdin=json.dumps(messages)), {"messages": messages, "media": media})
+
+    def test_only_given_media_options_travel(self):
+        a, b, c = self.media()
+        self.assertEqual(self.body_of("--raw", "--prompt", "p", "--video-fps", "0.5", "--image-max-pixels", "4096")["media_options"],
+                         {"video_fps": 0.5, "image_max_pixels": 4096})
+        self.assertEqual(self.body_of("--raw", "--prompt", "p", "--video", c, "--image-min-pixels=1", "--image-max-pixels=1",
+                                      "--video-min-pixels=2", "--video-max-pixels=3", "--video-fps=1e-3", "--recorded-fps=29.97",
+                                      "--video-all-frames", "--use-audio-in-video")["media_options"],
+                         {"image_min_pixels": 1, "image_max_pixels": 1, "video_min_pixels": 2, "video_max_pixels": 3,
+                          "video_fps": 1e-3, "recorded_fps": 29.97, "video_all_frames": True, "use_audio_in_video": True})
+        self.assertNotIn("media_options", self.body_of("--raw", "--prompt", "p", "--image", a))
+
+    def test_urls_travel_as_they_are_where_they_are_allowed(self):
+        urls = ["https://example.org/a.png", "data:image/png;base64,AAAA", "file:///a/b.png"]
+        words = sum((["--image", u] for u in urls), [])
+        self.assertEqual([m["image"] for m in self.body_of("--raw", "--prompt", "p", "--allow-media-urls", *words)["media"]], urls)
+        self.assertIn("--allow-media-urls", json.loads(self.out)["arguments"])
+        self.body_of("--raw", "--prompt", "p", "--max-media-pixels", "1000")
+        self.assertIn("--max-media-pixels=1000", json.loads(self.out)["arguments"])
+
+    def test_relative_paths_in_messages_become_absolute_and_nothing_else_changes(self):
+        text = ('{"messages" : [{"role":"user","content":[{"type":"image","image":"a/b.png"},{"image":{ "url" : "c.png"}, "n":1.0},\n'
+                '{"type":"video_url","video_url":"data:video/mp4;base64,AA"},{"type":"audio","audio":"\\/x\\u00e9.wav"},'
+                '{"type":"text","text":"image.png"},{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}]}')
+        answer = self.body_of("--messages", "-", stdin=text)
+        here = os.getcwd()
+        self.assertEqual(answer["messages"][0]["content"][:2],
+                         [{"type": "image", "image": here + "/a/b.png"}, {"image": {"url": here + "/c.png"}, "n": 1.0}])
+        whole = text.replace('"a/b', f'"{here}/a/b').replace('"c.png', f'"{here}/c.png').partition(" : ")[2]
+        self.assertIn(whole[:-1], self.out)
+
+    def test_media_that_cannot_be_are_refused_before_a_rank_starts(self):
+        a, b, c = self.media()
+        empty = self.medium("empty.png", b"")
+        strange = self.medium(b"\xff.png".decode("utf-8", "surrogateescape"))
+        fifo = os.path.join(self.folder, "fifo")
+        os.mkfifo(fifo)
+        for words, part in [
+                (["--image", "/no/such.png"], "--image /no/such.png: No such file"),
+                (["--image", ""], "--image: the name of the file is empty"),
+                (["--audio", "-"], "--audio -: media are not read from standard input"),
+                (["--image", a, "--audio", empty], "--audio " + empty + ": the file is empty"),
+                (["--image", self.folder], "is a folder"),
+                (["--audio", self.folder], "is a folder"),
+                (["--video", fifo], "is no regular file"),
+                (["--video", "/dev/null"], "is no regular file"),
+                (["--image", strange], "is not UTF-8"),
+                (["--image", "http://127.0.0.1/a.png"], "only with --allow-media-urls"),
+                (["--image", "HTTPS://example.org/a.png"], "only with --allow-media-urls"),
+                (["--image", a, "--no-media"], "--no-media leaves pictures, sound and video out"),
+                (["--video-fps", "2", "--no-media"], "--no-media leaves"),
+                (["--use-audio-in-video"], "--use-audio-in-video needs a --video"),
+                (["--use-audio-in-video", "--audio", b], "--use-audio-in-video needs a --video"),
+                (["--image-min-pixels", "5", "--image-max-pixels", "4"], "--image-min-pixels 5: must not be over --image-max-pixels 4"),
+                (["--video-min-pixels", "5", "--video-max-pixels", "4"], "--video-min-pixels 5: must not be over"),
+                (["--image-min-pixels", "0"], "--image-min-pixels 0: must be from 1"),
+                (["--video-max-pixels", "many"], "--video-max-pixels many: not a whole number"),
+                (["--video-fps", "0"], "--video-fps 0: must be a number of frames per second over 0"),
+                (["--video-fps", "inf"], "--video-fps inf: not a number"),
+                (["--recorded-fps", "-1"], "--recorded-fps -1: must be"),
+                (["--video-all-frames=1"], "--video-all-frames takes no value"),
+                (["--max-media-pixels", "0"], "--max-media-pixels 0: must be from 1"),
+                (["--imag", a], "did you mean --image?")]:
+            with self.subTest(words=words):
+                self.assertEqual(self.run_it("generate", "--prompt", "x", *words), 2, self.err)
+                self.one_line(part)
+                if words[0] != "--use-audio-in-video":
+                    self.assertEqual(self.run_it("chat", *words), 2, self.err)
+                    self.one_line(part)
+        self.assertEqual(os.listdir(self.pids), [], "a rank was started")
+
+    def talk(self, lines, *words, code=0):
+        """What was asked, from the saved conversation."""
+        saved = os.path.join(self.folder, "talk.json")
+        self.assertEqual(self.run_it("chat", *words, stdin="\n".join([*lines, f"/save {saved}", ""])), code, self.err)
+        return self.read(saved)["messages"]
+
+    def test_a_chat_attaches_media_to_the_next_message(self):
+        a, b, c = self.media()
+        messages = self.talk([f"/image {a}", f"/audio {b}", "one", "two"])
+        self.assertEqual(messages[0]["content"], [{"type": "image", "image": a}, {"type": "audio", "audio": b},
+                                                  {"type": "text", "text": "one"}])
+        self.assertEqual([m["content"] for m in messages[1:]], ["Paris.", "two", "Paris."])
+        self.assertIn("a b.png goes with the next message", self.err)
+        messages = self.talk(["one"], "--video", c, "--image", a)
+        self.assertEqual(messages[0]["content"], [{"type": "video", "video": c}, {"type": "image", "image": a},
+                                                  {"type": "text", "text": "one"}])
+
+    def test_a_chat_takes_names_as_they_are_typed_and_dropped(self):
+        a, b, c = self.media()
+        odd = self.medium("it's \"d\".png")
+        for typed, path in [("~/a b.png", a), (f"'{a}'", a), (f'"{a}" ', a), (a.replace(" ", "\\ "), a), (odd, odd),
+                            ("'" + odd.replace("'", "'\\''") + "'", odd), (f"file://{c}", f"file://{c}")]:
+            with self.subTest(typed=typed):
+                saved = os.path.join(self.folder, "talk.json")
+                self.assertEqual(self.run_it("chat", stdin=f"/image  {typed}\nx\n/save ~/talk.json\n", HOME=self.folder), 0, self.err)
+                self.assertEqual(self.read(saved)["messages"][0]["content"][0], {"type": "image", "image": path})
+
+    def test_a_chat_goes_on_after_media_that_are_refused(self):
+        a, b, c = self.media()
+        messages = self.talk(["/image", "/image /no/such.png", f"/audio {self.folder}", "/image http://example.org/a.png",
+                              f"/image {a}", "REFUSE", "one", f"/image {a}", "/reset", "two"], code=2)
+        for part in ("/image needs the name of a file", "/image /no/such.png: No such file", "is a folder",
+                     "only with --allow-media-urls", "the KV cache holds 8", "a b.png: not attached any more"):
+            self.assertIn(part, self.err)
+        self.assertEqual([m["content"] for m in messages], ["two", "Paris."])
+        self.talk([f"/image {a}"], "--no-media", code=2)
+        self.assertIn("/image: this chat was started with --no-media", self.err)
+
+    def test_a_saved_chat_keeps_its_media(self):
+        a, b, c = self.media()
+        first = self.talk([f"/image {a}", "one"])
+        again = os.path.join(self.folder, "again.json")
+        os.rename(os.path.join(self.folder, "talk.json"), again)
+        self.assertEqual(self.talk([f"/load {again}", "two"])[:2], first)
+        with open(again, "w") as f:
+            json.dump([{"role": "user", "content": [{"type": "image", "image": "x.png"}]}], f)
+        self.assertEqual(self.talk([f"/load {again}"])[0]["content"][0]["image"], os.path.join(os.getcwd(), "x.png"))
+
+    def test_sounds_of_a_chat_keep_their_turn(self):
+        a, b, c = self.media()
+        for words, lines, options in [([], ["ECHO one"], None), ([], [f"/audio {b}", "ECHO one"], {"sound_padding": "turn"}),
+                                      (["--video-fps", "3", "--video", c], ["ECHO one"], {"video_fps": 3, "sound_padding": "turn"})]:
+            with self.subTest(lines=lines):
+                self.talk(lines, *words)
+                self.assertEqual(json.loads(self.out.splitlines()[0]).get("media_options"), options)
+
+    # -- what is waited for
+
+    def test_a_long_stage_is_shown_and_a_short_one_is_not(self):
+        self.assertEqual(self.run_it("generate", "--prompt", "ENCODE"), 0)
+        self.assertEqual(self.out, "Paris.\n")
+        lines = [l for l in self.err.splitlines() if "encoding" in l]
+        self.assertEqual(len(lines), 1, self.err)
+        self.assertRegex(lines[0], r"^flotilla: encoding a \[2Jphoto\.png  \[#{10}-{10}\]   50 %")
+        for words in (["generate", "--quiet", "--prompt", "ENCODE"], ["generate", "--prompt", "BRISK"]):
+            self.assertEqual(self.run_it(*words), 0)
+            self.assertNotIn("encoding", self.err)
+
+    def on_terminal(self, prompt):
+        pid, fd = fork_on_terminal()
+        if pid == 0:
+            os.execve(FLOTILLA, self.command("generate", "--prompt", prompt), self.environment("", TERM="xterm"))
+        seen = b""
+        while True:
+            try:
+                more = os.read(fd, 65536)
+            except OSError:
+                break
+            if not more:
+                break
+            seen += more
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        os.close(fd)
+        self.left_nothing()
+        return seen
+
+    def test_a_terminal_gets_a_bar_that_is_gone_before_the_text(self):
+        seen = self.on_terminal("ENCODE")
+        bars = seen.count(b"encoding a [2Jphoto.png")
+        self.assertGreater(bars, 10)  # it moves between the two pieces of news
+        before, _, after = seen.rpartition(b"\033[1A\033[J")
+        self.assertIn(b"  0 %", before)
+        self.assertIn(b" 50 %", before)
+        self.assertEqual(after.partition(b"flotilla:")[0].replace(b"\r\n", b"\n"), b"Paris.\n")
+        self.assertNotIn(b"encoding", self.on_terminal("BRISK"))
 
     def test_a_long_answer_comes_whole_through_a_slow_pipe(self):
         p = self.start("generate", "--quiet", "--prompt", "LONG")
@@ -275,10 +470,10 @@ class Front(unittest.TestCase):
 
     def test_a_refused_turn_is_taken_back_and_the_chat_goes_on(self):
         saved = os.path.join(self.folder, "talk.json")
-        self.assertEqual(self.run_it("chat", stdin=f"REFUSE\n/reset\n/sav x\n/image p.png\nok\n/save {saved}\n"), 2)
+        self.assertEqual(self.run_it("chat", stdin=f"REFUSE\n/reset\n/sav x\n/speak on\nok\n/save {saved}\n"), 2)
         self.assertIn("the KV cache holds 8", self.err)
         self.assertIn("did you mean /save?", self.err)
-        self.assertIn("/image is not built yet", self.err)
+        self.assertIn("/speak is not built yet", self.err)
         self.assertEqual(len(self.read(saved)["messages"]), 2)
 
     def test_a_terminal_gets_editing_cancel_and_ctrl_d(self):
@@ -371,7 +566,6 @@ class Front(unittest.TestCase):
                 (["generate", "--messages", broken], "broken.json"),
                 (["generate", "--messages", "/no/such"], "/no/such"),
                 (["generate", "--prompt-ids", "1", "--raw"], "--raw goes with"),
-                (["generate", "--prompt", "a", "--image", "p.png"], "pictures are not built yet"),
                 (["generate", "--prompt", "a", "--speech=x.wav"], "speech is not built yet"),
                 (["generate", "--prompt", "a", "--weights", "q4"], "not built yet"),
                 (["generate", "--prompt", "a", "--temperature", "nan"], "not a number"),
