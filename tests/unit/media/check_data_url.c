@@ -24,7 +24,7 @@ static size_t encode(char *out, const uint8_t *bytes, size_t n_bytes)
     for (size_t bit = 0; bit < 8 * n_bytes; bit += 6) {
         unsigned digit = 0;
         for (size_t i = bit; i < bit + 6; i++) {
-            unsigned one = i < 8 * n_bytes ? bytes[i / 8] >> (7 - i % 8) & 1u : 0;
+            unsigned one = i < 8 * n_bytes ? (unsigned)bytes[i / 8] >> (7 - i % 8) & 1u : 0;
             digit = digit << 1 | one;
         }
         out[n++] = DIGITS[digit];
@@ -84,8 +84,7 @@ static void every_byte_that_is_no_digit_is_refused_with_its_place(void **state)
 {
     (void)state;
     for (int c = 0; c < 256; c++) {
-        bool allowed = (c != 0 && strchr(DIGITS, c) != NULL) || (c != 0 && strchr(" \t\r\n\f", c));
-        if (allowed) {
+        if (c != 0 && (strchr(DIGITS, c) != NULL || strchr(" \t\r\n\f", c) != NULL)) {
             continue;
         }
         for (size_t at = 0; at < 11; at++) {
