@@ -143,6 +143,7 @@ static CURLcode set_policy(CURL *curl, bool tls)
     const number_option numbers[] = {
         {CURLOPT_NOSIGNAL, 1}, /* threads: no alarm() for time limits */
         {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+        {CURLOPT_HTTPAUTH, CURLAUTH_NONE}, /* not even what a redirect's URL brings along */
         {CURLOPT_FOLLOWLOCATION, 1},
         {CURLOPT_MAXREDIRS, DOWNLOAD_REDIRECTS_MAX},
         {CURLOPT_SSL_VERIFYPEER, 1},
