@@ -9,6 +9,7 @@
 #include "coordinator/media/download.h"
 
 #include "common/bytes.h"
+#include "common/cancel.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -123,7 +124,7 @@ static int look_at_cancel(void *user, curl_off_t to_come, curl_off_t come, curl_
     (void)come;
     (void)to_go;
     (void)gone;
-    return t->cancel != NULL && *t->cancel;
+    return cancel_is_set(t->cancel);
 }
 
 /* ---- one download ---- */

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "common/cancel.h"
 #include "coordinator/media/download.h"
 #include "coordinator/media/network_address.h"
 #include "coordinator/media/source.h"
@@ -323,7 +324,7 @@ static void time_is_limited_from_the_first_name_to_the_last_byte(void **state)
 static void *set_soon(void *user)
 {
     usleep(200000);
-    *(volatile bool *)user = true;
+    cancel_set(user);
     return NULL;
 }
 
