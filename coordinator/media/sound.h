@@ -16,8 +16,8 @@
 
 enum {
     SOUND_RATE = 16000,
-    SOUND_SAMPLES_MIN = 201,       /* the transform reflects 200 of them at each end */
-    SOUND_SECONDS_MAX = 4 * 3600,  /* longer than any context holds */
+    SOUND_SAMPLES_MIN = 201,      /* the transform reflects 200 of them at each end */
+    SOUND_SECONDS_MAX = 4 * 3600, /* longer than any context holds */
 };
 
 typedef struct sound {
