@@ -557,17 +557,27 @@ static void read_vision(const section *s, const text_config *t, vision_config *v
                "%shidden_size / num_heads is %d; it must be a multiple of 4 (pairs for two axes)",
                s->path, v->hidden_size / v->n_heads);
     }
+    if (s->r->code == FLO_OK && v->hidden_size / v->n_heads > HEAD_DIM_MAX) {
+        refuse(s->r, "%shidden_size / num_heads is %d, over the limit of %d", s->path,
+               v->hidden_size / v->n_heads, HEAD_DIM_MAX);
+    }
     int32_t side = (int32_t)lround(sqrt((double)v->n_position_embeddings));
     if ((int64_t)side * side != v->n_position_embeddings) {
         refuse_field(s, "num_position_embeddings", "a square number");
     }
-    if (v->patch_size > 1024 || v->temporal_patch_size > 64 || v->spatial_merge_size > 64 ||
-        v->in_channels > 64) {
+    if (v->patch_size > 1024 || v->temporal_patch_size > 64 || v->spatial_merge_size > 64) {
         refuse(s->r,
-               "%spatch_size %d, temporal_patch_size %d, spatial_merge_size %d, in_channels %d: no "
-               "picture is cut like that",
-               s->path, v->patch_size, v->temporal_patch_size, v->spatial_merge_size,
-               v->in_channels);
+               "%spatch_size %d, temporal_patch_size %d, spatial_merge_size %d: no picture is cut "
+               "like that",
+               s->path, v->patch_size, v->temporal_patch_size, v->spatial_merge_size);
+    }
+    if (v->in_channels != 3) {
+        refuse_field(s, "in_channels", "3: red, green and blue");
+    }
+    int64_t joined = (int64_t)v->hidden_size * v->spatial_merge_size * v->spatial_merge_size;
+    if (joined > SIZE_MAX_FIELD) {
+        refuse(s->r, "%shidden_size times spatial_merge_size squared is %lld, over the limit of %d",
+               s->path, (long long)joined, SIZE_MAX_FIELD);
     }
     check_output_width(s, "out_hidden_size", v->out_hidden_size, t);
     check_vision_rope(s);

@@ -27,8 +27,8 @@ typedef struct audio_layer_weights {
 } audio_layer_weights;
 
 typedef struct audio_weights {
-    affine conv[3]; /* [c][9 * in]: in is 1, c, c */
-    affine conv_out;  /* [d_model][mel * c], no bias */
+    affine conv[3];  /* [c][9 * in]: in is 1, c, c */
+    affine conv_out; /* [d_model][mel * c], no bias */
     audio_layer_weights *layers;
     norm_weights ln_post;
     affine proj1, proj2;
