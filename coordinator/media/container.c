@@ -3,6 +3,7 @@
  */
 #include "coordinator/media/container.h"
 
+#include "common/cancel.h"
 #include "common/log.h"
 #include "coordinator/media/extent.h"
 
@@ -48,16 +49,11 @@ static void set_up_ffmpeg(void)
     av_max_alloc(ALLOCATION_MAX);
 }
 
-static bool is_cancelled(const container *c)
-{
-    return c->cancel != NULL && *c->cancel;
-}
-
 static int on_read(void *opaque, uint8_t *out, int n)
 {
     container *c = opaque;
     size_t left = c->n_bytes - c->at;
-    if (is_cancelled(c) || c->read_bytes_left == 0) {
+    if (cancel_is_set(c->cancel) || c->read_bytes_left == 0) {
         return AVERROR_EXIT;
     }
     if (left == 0) {
@@ -100,7 +96,7 @@ static int on_open_other(struct AVFormatContext *format, AVIOContext **io, const
 flo_code container_fail(const container *c, int ffmpeg_error, flo_err *err)
 {
     char text[AV_ERROR_MAX_STRING_SIZE];
-    if (is_cancelled(c)) {
+    if (cancel_is_set(c->cancel)) {
         return flo_fail(err, FLO_INTERRUPTED, "%s: interrupted", c->name);
     }
     if (ffmpeg_error == AVERROR(ENOMEM)) {
@@ -284,7 +280,7 @@ flo_code container_next(container *c, bool *end, flo_err *err)
     do {
         av_packet_unref(c->packet);
         int error = av_read_frame(c->format, c->packet);
-        if (is_cancelled(c) || c->read_bytes_left == 0) {
+        if (cancel_is_set(c->cancel) || c->read_bytes_left == 0) {
             return container_fail(c, AVERROR_EXIT, err); /* a demuxer may take it for the end */
         }
         if (error == AVERROR_EOF) {

@@ -9,6 +9,7 @@
 #include "coordinator/media/download.h"
 
 #include "common/bytes.h"
+#include "common/cancel.h"
 
 #include <curl/curl.h>
 #include <pthread.h>
@@ -123,7 +124,7 @@ static int look_at_cancel(void *user, curl_off_t to_come, curl_off_t come, curl_
     (void)come;
     (void)to_go;
     (void)gone;
-    return t->cancel != NULL && *t->cancel;
+    return cancel_is_set(t->cancel);
 }
 
 /* ---- one download ---- */
@@ -143,6 +144,7 @@ static CURLcode set_policy(CURL *curl, bool tls)
     const number_option numbers[] = {
         {CURLOPT_NOSIGNAL, 1}, /* threads: no alarm() for time limits */
         {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+        {CURLOPT_HTTPAUTH, CURLAUTH_NONE}, /* not even what a redirect's URL brings along */
         {CURLOPT_FOLLOWLOCATION, 1},
         {CURLOPT_MAXREDIRS, DOWNLOAD_REDIRECTS_MAX},
         {CURLOPT_SSL_VERIFYPEER, 1},

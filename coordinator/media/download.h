@@ -39,8 +39,9 @@ flo_code download_name(char *name, size_t n_name, const char *url, flo_err *err)
 
 /* Appends the body to out. FLO_USAGE: the URL is refused, its address may not be connected to, not
  * reached, another status than 200, too many redirects (or one that leaves http(s), or https for
- * http), over a limit, ended early. FLO_INTERRUPTED: *cancel was set (looked at each second; may be
- * NULL). FLO_FAIL: out of memory. Sentences do not name the URL. Any thread; waits. */
+ * http), over a limit, ended early. FLO_INTERRUPTED: *cancel was set (cancel.h; looked at each
+ * second; may be NULL). FLO_FAIL: out of memory. Sentences do not name the URL. Any thread; waits.
+ */
 flo_code download(buffer *out, const char *url, const download_limits *limits,
                   const volatile bool *cancel, flo_err *err);
 

@@ -34,11 +34,12 @@ typedef struct prompt_media {
     int32_t n;
 } prompt_media;
 
-/* Text with one placeholder (<|image_pad|>, <|audio_pad|>, <|video_pad|>) for each medium, into text
- * with one for each row; with sound in a video also the pair of audio marks around the interleaved
- * run. FLO_USAGE: more or fewer placeholders of a kind than media of it (the sentence counts both);
- * a video that takes its sound whose placeholder does not stand between <|vision_start|> and
- * <|vision_end|>. Appends to out. */
+/* Text with one placeholder (<|image_pad|>, <|audio_pad|>, <|video_pad|>) for each medium, into
+ * text with one for each row; with sound in a video also the pair of audio marks around the
+ * interleaved run. FLO_USAGE: more or fewer placeholders of a kind than media of it (the sentence
+ * counts both); a video that takes its sound whose placeholder does not stand between
+ * <|vision_start|> and <|vision_end|>.
+ * FLO_FAIL: out of memory. Appends to out; what it appended before an error is of no use. */
 flo_code prompt_expand(buffer *out, const char *text, size_t n_bytes, const prompt_media *media,
                        int32_t spatial_merge, flo_err *err);
 
@@ -48,14 +49,20 @@ typedef struct prompt_row {
     int32_t row;    /* of its features */
 } prompt_row;
 
-/* rows [n] for ids [n]. FLO_USAGE: another number of placeholder ids of a kind than rows of its
- * media. Used for text alone too (a placeholder without a medium is refused). */
+/* rows [n] for ids [n]. Each kind's rows go in the order of the list; audio placeholders behind
+ * <|vision_start|><|audio_start|> of a video that takes its sound are that sound's. FLO_USAGE:
+ * another number of placeholder ids of a kind than rows of its media. Used for text alone too (a
+ * placeholder without a medium is refused). */
 flo_code prompt_rows(prompt_row *rows, const int32_t *ids, int32_t n, const model_tokens *tokens,
                      const prompt_media *media, flo_err *err);
 
 /* axes [3][n] (time, height, width), f32, may be fractional; next [3]: the position after the last
  * in each row, where generated tokens go on (section 4.3). Without pictures and videos 0, 1, 2, ...
- * FLO_USAGE where the marks in the ids do not match the media. */
+ *
+ * The marks decide: rows behind <|vision_start|> get their grid's positions. Where none of a kind
+ * has its mark they are positions of text, and marks that no placeholder follows are text as well.
+ * FLO_USAGE: some of a kind have their mark and some have not, or the rows behind one are not
+ * exactly those of the next medium. */
 flo_code prompt_positions(float *axes, float next[3], const int32_t *ids, int32_t n,
                           const model_config *m, const prompt_media *media, flo_err *err);
 

@@ -10,6 +10,7 @@
 
 #include "common/buffer.h"
 #include "common/bytes.h"
+#include "common/cancel.h"
 #include "common/machine.h"
 #include "common/utf8.h"
 #include "coordinator/media/data_url.h"
@@ -159,7 +160,7 @@ static flo_code read_all(const media_source *s, int fd, uint8_t *bytes, size_t n
                          const volatile bool *cancel, flo_err *err)
 {
     for (size_t n = 0; n < n_bytes;) {
-        if (cancel != NULL && *cancel) {
+        if (cancel_is_set(cancel)) {
             return flo_fail(err, FLO_INTERRUPTED, "%s: interrupted", s->name);
         }
         ssize_t got = read(fd, bytes + n, n_bytes - n < READ_PIECE ? n_bytes - n : READ_PIECE);

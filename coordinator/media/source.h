@@ -50,9 +50,9 @@ bool media_reference_is_url(const char *reference, size_t n_bytes);
  *
  * A file is read whole, at most half of the memory that is free; pipes and devices are refused.
  * FLO_USAGE: not there, not allowed, empty, too large, not base64, unreachable. FLO_FAIL: reading
- * failed, out of memory. FLO_INTERRUPTED: *cancel (may be NULL) was set while a file was read or
- * the network waited for. The sentence begins with the name. s is closed where it fails. Any
- * thread. */
+ * failed, out of memory. FLO_INTERRUPTED: *cancel (cancel.h; may be NULL) was set while a file was
+ * read or the network waited for. The sentence begins with the name. s is closed where it fails.
+ * Any thread. */
 flo_code media_source_open(media_source *s, const char *reference, size_t n_bytes,
                            const media_rules *rules, const volatile bool *cancel, flo_err *err);
 

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "common/cancel.h"
 #include "coordinator/media/download.h"
 #include "coordinator/media/network_address.h"
 #include "coordinator/media/source.h"
@@ -86,7 +87,6 @@ static void answer(http_server *from, int fd, const char *path, const char *head
 {
     char text[256];
     int step;
-    (void)from;
     snprintf(last_head, sizeof last_head, "%s", head);
     for (size_t i = 0; i < sizeof FIXED / sizeof FIXED[0]; i++) {
         size_t n = strlen(FIXED[i].path);
@@ -115,6 +115,12 @@ static void answer(http_server *from, int fd, const char *path, const char *head
                  "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.2:%d/sized\r\nContent-Length: "
                  "0\r\n\r\n",
                  http_server_port(elsewhere));
+        http_send(fd, text);
+    } else if (strcmp(path, "/to-user") == 0) {
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 302 Found\r\nLocation: http://user:pass@127.0.0.1:%d/sized\r\n"
+                 "Content-Length: 0\r\n\r\n",
+                 http_server_port(from));
         http_send(fd, text);
     }
 }
@@ -211,10 +217,13 @@ static void nothing_of_this_machine_goes_along(void **state)
     (void)state;
     static const char *const secrets[] = {"Cookie",  "Authorization", "Accept-Encoding",
                                           "Referer", "Proxy",         "TE:"};
-    check_hello(url_of("/cookie"));
-    assert_non_null(strstr(last_head, "GET /sized"));
-    for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
-        assert_null(strstr(last_head, secrets[i]));
+    static const char *const paths[] = {"/cookie", "/to-user"};
+    for (size_t p = 0; p < sizeof paths / sizeof paths[0]; p++) {
+        check_hello(url_of(paths[p]));
+        assert_non_null(strstr(last_head, "GET /sized"));
+        for (size_t i = 0; i < sizeof secrets / sizeof secrets[0]; i++) {
+            assert_null(strstr(last_head, secrets[i]));
+        }
     }
 }
 
@@ -315,7 +324,7 @@ static void time_is_limited_from_the_first_name_to_the_last_byte(void **state)
 static void *set_soon(void *user)
 {
     usleep(200000);
-    *(volatile bool *)user = true;
+    cancel_set(user);
     return NULL;
 }
 
