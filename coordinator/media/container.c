@@ -250,6 +250,12 @@ void container_close(container *c)
     c->stream = NULL;
 }
 
+static bool is_lossless(enum AVCodecID codec)
+{
+    const AVCodecDescriptor *facts = avcodec_descriptor_get(codec);
+    return facts != NULL && (facts->props & AV_CODEC_PROP_LOSSLESS) != 0;
+}
+
 flo_code container_decoder_open(container *c, int32_t threads, uint64_t pixels_max, flo_err *err)
 {
     const AVCodecParameters *stream = c->stream->codecpar;
@@ -266,8 +272,8 @@ flo_code container_decoder_open(container *c, int32_t threads, uint64_t pixels_m
     c->decoder->pkt_timebase = c->stream->time_base;
     c->decoder->thread_count = threads;
     c->decoder->err_recognition = AV_EF_CRCCHECK;
-    if (stream->codec_id == AV_CODEC_ID_FLAC) {
-        c->decoder->err_recognition |= AV_EF_EXPLODE; /* else a wrong sum is only logged */
+    if (c->decoder->codec_type == AVMEDIA_TYPE_AUDIO && is_lossless(stream->codec_id)) {
+        c->decoder->err_recognition |= AV_EF_EXPLODE; /* else a wrong checksum is only logged */
     }
     c->decoder->max_pixels = pixels_max < INT_MAX ? (int64_t)pixels_max : INT_MAX;
     int error = avcodec_open2(c->decoder, codec, NULL);
