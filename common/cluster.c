@@ -783,6 +783,16 @@ flo_code cluster_deal(cluster *c, int32_t n_workers, int32_t local_nodes, flo_er
     return FLO_OK;
 }
 
+const char *cluster_pin_host(const cluster *c, const char *part)
+{
+    for (int32_t i = 0; i < c->n_pins; i++) {
+        if (strcmp(c->pins[i].part, part) == 0) {
+            return c->pins[i].host;
+        }
+    }
+    return NULL;
+}
+
 int32_t cluster_workers(const cluster *c)
 {
     int32_t n = 0;

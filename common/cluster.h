@@ -7,8 +7,8 @@
  * refused with the place in the file. Whether the hosts exist is found out by those who go there.
  *
  * `memory` is for each worker. `cores` and `read_gb_per_s` are the host's, shared by its workers.
- * Pins of parts that this version does not place (all that can be pinned: encoders, speech) are
- * checked and kept; they have no effect until those parts are built.
+ * Pins of parts that this version does not place (speech) are checked and kept; they have no effect
+ * until those parts are built.
  */
 #ifndef FLOTILLA_COMMON_CLUSTER_H
 #define FLOTILLA_COMMON_CLUSTER_H
@@ -103,6 +103,9 @@ typedef struct cluster_seat {
     double read_gb_per_s;  /* its share of the host's bandwidth; 0: not said */
     const char *model;     /* "": not said */
 } cluster_seat;
+
+/* The host that a part ("audio_encoder", "vision_encoder") is pinned to; NULL: none. */
+const char *cluster_pin_host(const cluster *c, const char *part);
 
 int32_t cluster_workers(const cluster *c);
 cluster_seat cluster_seat_of(const cluster *c, int32_t rank); /* 1..cluster_workers */

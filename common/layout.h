@@ -15,6 +15,7 @@ enum {
     WORKER_THREADS_MAX = 1024,   /* of a worker */
     AUDIO_JOB_WINDOWS = 5,       /* attention windows of a sound that are encoded as one job */
     ENCODE_PART_BYTES = 8 << 20, /* of an encoder's input in one message, at most */
+    EMBEDDINGS_PART_BYTES = 1 << 20, /* of its result, about */
 };
 
 #endif

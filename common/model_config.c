@@ -579,6 +579,9 @@ static void read_vision(const section *s, const text_config *t, vision_config *v
         refuse(s->r, "%shidden_size times spatial_merge_size squared is %lld, over the limit of %d",
                s->path, (long long)joined, SIZE_MAX_FIELD);
     }
+    if (s->r->code == FLO_OK && v->in_channels != 3) {
+        refuse_field(s, "in_channels", "3: pictures are RGB");
+    }
     check_output_width(s, "out_hidden_size", v->out_hidden_size, t);
     check_vision_rope(s);
     read_deepstack(s, v);
@@ -1074,6 +1077,28 @@ const char *model_variant_name(model_variant v)
     return names[v];
 }
 
+/* The encoders' numbers, all of type int32_t. */
+static uint64_t encoders_fingerprint(uint64_t hash, const model_config *c)
+{
+    static const audio_config no_audio;
+    static const vision_config no_vision;
+    const audio_config *a = c->has_audio ? &c->audio : &no_audio;
+    const vision_config *v = c->has_vision ? &c->vision : &no_vision;
+    const int32_t values[] = {
+        c->has_audio,          a->n_mel_bins,      a->d_model,
+        a->n_layers,           a->n_heads,         a->ffn_dim,
+        a->n_window,           a->n_window_infer,  a->downsample_hidden_size,
+        a->output_dim,         c->has_vision,      v->depth,
+        v->hidden_size,        v->n_heads,         v->intermediate_size,
+        v->in_channels,        v->patch_size,      v->temporal_patch_size,
+        v->spatial_merge_size, v->out_hidden_size, v->n_position_embeddings,
+        v->n_deepstack,
+    };
+    hash = hash_bytes(hash, values, sizeof values);
+    return hash_bytes(hash, v->deepstack_layers,
+                      (size_t)v->n_deepstack * sizeof v->deepstack_layers[0]);
+}
+
 uint64_t model_config_fingerprint(const model_config *c)
 {
     const text_config *t = &c->text;
@@ -1087,5 +1112,5 @@ uint64_t model_config_fingerprint(const model_config *c)
     for (int32_t i = 0; i < t->n_layers; i++) {
         values[n++] = t->layer_is_sparse[i];
     }
-    return hash_bytes(HASH_START, values, n * sizeof values[0]);
+    return encoders_fingerprint(hash_bytes(HASH_START, values, n * sizeof values[0]), c);
 }

@@ -139,7 +139,7 @@ flo_code model_config_read_shapes(model_config *c, const char *folder, flo_err *
 /* The same as model_config_read from the text of a file; name leads the sentence. */
 flo_code model_config_parse(model_config *c, const char *json, const char *name, flo_err *err);
 
-/* A hash of the numbers that the thinker computes with; equal configurations give equal hashes. */
+/* A hash of the numbers that the thinker and the encoders compute with; equal configurations give equal hashes. */
 uint64_t model_config_fingerprint(const model_config *c);
 
 const char *model_variant_name(model_variant v); /* "instruct", "thinking", "captioner" */

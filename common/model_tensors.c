@@ -261,6 +261,16 @@ static void vision_part(walk *w, const vision_config *v)
     }
 }
 
+static void encoder_parts(walk *w, const model_config *m)
+{
+    if (m->has_audio) {
+        audio_part(w, &m->audio);
+    }
+    if (m->has_vision) {
+        vision_part(w, &m->vision);
+    }
+}
+
 /* ---- speech ---- */
 
 static void talker_layer(walk *w, const talker_config *t)
@@ -402,12 +412,7 @@ void model_tensors_each(const model_config *m, const checkpoint *c,
 {
     walk w = {.visit = visit, .arg = arg, .c = c};
     text_part(&w, &m->text);
-    if (m->has_audio) {
-        audio_part(&w, &m->audio);
-    }
-    if (m->has_vision) {
-        vision_part(&w, &m->vision);
-    }
+    encoder_parts(&w, m);
     if (m->has_talker) {
         talker_part(&w, &m->talker);
         code_predictor_part(&w, &m->code_predictor);
@@ -561,12 +566,16 @@ static void check_visited(void *arg, const expected_tensor *t)
     f->n++;
 }
 
-size_t model_thinker_check(const checkpoint *c, const model_config *m, size_t faults_max,
+size_t model_thinker_check(const checkpoint *c, const model_config *m, bool with_encoders,
+                           size_t faults_max,
                            void (*seen)(void *arg, const char *name, const char *sentence),
                            void *arg)
 {
     fault_list faults = {.c = c, .n_max = faults_max, .seen = seen, .arg = arg};
     walk w = {.visit = check_visited, .arg = &faults, .c = c};
     text_part(&w, &m->text);
+    if (with_encoders) {
+        encoder_parts(&w, m);
+    }
     return faults.n;
 }

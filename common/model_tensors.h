@@ -68,10 +68,11 @@ typedef struct tensor_range {
 flo_code model_expert_find(const checkpoint *c, const model_config *m, int32_t layer,
                            int32_t expert, expert_matrix which, tensor_range *out, flo_err *err);
 
-/* Names of what the thinker's text part (embedding, layers, norm, LM head) lacks or has with
- * another shape. Calls seen(arg, name, sentence) for each fault, at most faults_max times; returns
- * the number of all faults. */
-size_t model_thinker_check(const checkpoint *c, const model_config *m, size_t faults_max,
+/* Names of what the thinker (embedding, layers, norm, LM head; with_encoders: also the audio and
+ * vision encoders that the configuration has) lacks or has with another shape. Calls seen(arg,
+ * name, sentence) for each fault, at most faults_max times; returns the number of all faults. */
+size_t model_thinker_check(const checkpoint *c, const model_config *m, bool with_encoders,
+                           size_t faults_max,
                            void (*seen)(void *arg, const char *name, const char *sentence),
                            void *arg);
 

@@ -9,6 +9,10 @@
  * one-dimensional and monotone, and bisected around the first: how many KV tokens fit, and by how
  * much a plan that does not fit misses. Costs about L^2 log S stage prices for each of some dozen
  * bisection steps: under a millisecond for 48 layers on 3 workers.
+ *
+ * The encoders are placed before that: their time is not a token's, so only their memory matters to
+ * the cut. A plan without them tells who has room and who is idle; the first pair of workers in
+ * that order with which the cut stays (nearly) as fast is taken, else the fastest that was found.
  */
 #include "common/plan.h"
 
@@ -25,8 +29,16 @@
 /* KV capacity may cost this much time, by moving layers or experts off a full worker, not more. */
 static const double kv_slack = 1.10;
 
+/* Layers or experts may be moved for an encoder to have a worker of its own where that costs no
+ * more. */
+static const double encoder_slack = 1.10;
+
+/* Pairs of workers that are tried for the encoders: all of them for 16 workers. */
+enum { PLACES_TRIED_MAX = 320, PLACES_TRIED_FEW = 8 };
+
 typedef struct planner {
-    const plan_request *request;
+    const plan_request *request; /* as asked */
+    plan_request settled;        /* with the KV tokens that are being tried */
     const model_config *model;
     plan_parts parts;
     int32_t n_workers, n_stages, n_layers;
@@ -34,6 +46,8 @@ typedef struct planner {
     double speed[PLAN_WORKERS_MAX];
     int32_t n_sparse_before[MODEL_LAYERS_MAX + 1]; /* sparse layers under this one */
     int64_t kv_tokens;
+    int32_t audio_rank, vision_rank; /* of the encoders; 0: not placed */
+    int32_t places_left;             /* to be tried for them */
     uint64_t
         extra_bytes; /* granted to every worker beyond its limit, to learn how much is missing */
     double *best;    /* [n_stages + 1][n_layers + 1] price of the first s stages over j layers */
@@ -62,13 +76,16 @@ static int32_t n_sparse_in(const planner *pl, layer_range r)
 static plan_worker worker_begin(const planner *pl, int32_t stage, int32_t place)
 {
     bool is_home = place == 0;
+    int32_t rank = plan_dealt_first(pl->n_workers, pl->n_stages, stage) + place + 1;
     return (plan_worker){
-        .rank = plan_dealt_first(pl->n_workers, pl->n_stages, stage) + place + 1,
+        .rank = rank,
         .stage = stage,
         .place = place,
         .n_kv_heads = is_home ? pl->model->text.n_kv_heads : 0,
         .has_embedding = is_home && stage == 0,
         .has_final_norm = is_home && stage == pl->n_stages - 1,
+        .has_audio_encoder = rank == pl->audio_rank,
+        .has_vision_encoder = rank == pl->vision_rank,
     };
 }
 
@@ -94,13 +111,19 @@ static uint64_t limit_of(const planner *pl, int32_t rank)
     return plan_add(memory > 0 ? memory : UINT64_MAX, pl->extra_bytes);
 }
 
+static uint64_t encoder_bytes(const planner *pl, const plan_worker *w)
+{
+    return plan_add(w->has_audio_encoder ? plan_audio_bytes(pl->model) : 0,
+                    w->has_vision_encoder ? plan_vision_bytes(pl->model) : 0);
+}
+
 /* Weights and cache that a worker has whatever its share of experts and rows. */
 static uint64_t fixed_bytes(const planner *pl, const plan_worker *w, layer_range r)
 {
-    uint64_t n = 0;
+    uint64_t n = encoder_bytes(pl, w);
     if (w->place == 0) {
         uint64_t kv = plan_kv_token_bytes(pl->model, r.end - r.first);
-        n = plan_add(home_layer_bytes(pl, r), plan_times(kv, (uint64_t)pl->kv_tokens));
+        n = plan_add(n, plan_add(home_layer_bytes(pl, r), plan_times(kv, (uint64_t)pl->kv_tokens)));
     }
     n = plan_add(n, w->has_embedding ? pl->parts.embedding : 0);
     return plan_add(n, w->has_final_norm ? pl->parts.final_norm : 0);
@@ -111,7 +134,7 @@ static uint64_t work_bytes_at_most(const planner *pl, const plan_worker *w)
 {
     plan_worker most = *w;
     most.n_experts = pl->has_experts ? pl->model->text.n_experts : 0;
-    return plan_work_bytes(pl->request, &most);
+    return plan_work_bytes(&pl->settled, &most);
 }
 
 /* A grain of the LM head costs its weights and its logits. */
@@ -120,7 +143,7 @@ static uint64_t grain_bytes(const planner *pl, int32_t stage)
     plan_worker none = worker_begin(pl, stage, 0);
     plan_worker one = none;
     one.n_vocab_rows = plan_grain_rows(pl->model, 0, 1);
-    uint64_t logits = plan_work_bytes(pl->request, &one) - plan_work_bytes(pl->request, &none);
+    uint64_t logits = plan_work_bytes(&pl->settled, &one) - plan_work_bytes(&pl->settled, &none);
     return plan_add(pl->parts.grain, logits);
 }
 
@@ -273,7 +296,7 @@ static double cut_layers(planner *pl, bool even, double most)
 /* Time of the slowest stage at best with this many KV tokens; infinite where they do not fit. */
 static double time_with(planner *pl, int64_t kv_tokens)
 {
-    pl->kv_tokens = kv_tokens;
+    pl->kv_tokens = pl->settled.kv_tokens = kv_tokens;
     return cut_layers(pl, false, DBL_MAX);
 }
 
@@ -327,8 +350,8 @@ static void fill_worker(const planner *pl, plan_worker *w, layer_range r, int32_
         w->kv_bytes =
             plan_times(plan_kv_token_bytes(pl->model, w->n_layers), (uint64_t)pl->kv_tokens);
     }
-    w->weight_bytes = plan_thinker_bytes(pl->model, w);
-    w->work_bytes = plan_work_bytes(pl->request, w);
+    w->weight_bytes = plan_add(plan_thinker_bytes(pl->model, w), encoder_bytes(pl, w));
+    w->work_bytes = plan_work_bytes(&pl->settled, w);
     w->memory_bytes = pl->request->workers[w->rank - 1].memory_bytes;
 
     double read = active_bytes(pl, r, w->n_experts);
@@ -377,6 +400,8 @@ static void fill_plan(planner *pl, plan *p, double time)
     p->n_stages = pl->n_stages;
     p->kv_tokens = pl->kv_tokens;
     p->deterministic = pl->request->deterministic;
+    p->vision_patches_max =
+        pl->vision_rank > 0 ? plan_vision_patches_max(pl->request, pl->kv_tokens) : 0;
     int32_t end = pl->n_layers;
     for (int32_t stage = pl->n_stages - 1; stage >= 0; stage--) {
         int32_t first = pl->cut[cell(pl, stage + 1, end)];
@@ -387,6 +412,38 @@ static void fill_plan(planner *pl, plan *p, double time)
 }
 
 /* What the request asks for, in numbers */
+
+static bool wants_audio(const plan_request *r)
+{
+    return r->model->has_audio && !r->no_media;
+}
+
+static bool wants_vision(const plan_request *r)
+{
+    return r->model->has_vision && !r->no_media;
+}
+
+/* An encoder that is wanted and pinned has a worker on that host. */
+static flo_code check_pin(const plan_request *r, bool wanted, const char *part, const char *host,
+                          flo_err *err)
+{
+    bool found = !wanted || host == NULL;
+    for (int32_t i = 0; i < r->n_workers && !found; i++) {
+        found = strcmp(r->workers[i].host, host) == 0;
+    }
+    return found ? FLO_OK
+                 : flo_fail(err, FLO_USAGE,
+                            "pins: the %s is pinned to host \"%s\", which has no worker in this "
+                            "job",
+                            part, host);
+}
+
+static flo_code check_pins(const plan_request *r, flo_err *err)
+{
+    flo_code code = check_pin(r, wants_audio(r), "audio_encoder", r->audio_host, err);
+    return code != FLO_OK ? code
+                          : check_pin(r, wants_vision(r), "vision_encoder", r->vision_host, err);
+}
 
 static flo_code check_request(const planner *pl, flo_err *err)
 {
@@ -421,7 +478,7 @@ static flo_code check_request(const planner *pl, flo_err *err)
                         (long long)n_stages * n_experts,
                         n_stages < pl->n_layers ? ", or more stages" : "");
     }
-    return FLO_OK;
+    return check_pins(r, err);
 }
 
 /* Below this all sums of bytes are exact: the arithmetic saturates far above it. */
@@ -433,13 +490,16 @@ static flo_code check_total(const planner *pl, flo_err *err)
     plan_worker w = worker_begin(pl, pl->n_stages - 1, 0);
     w.n_experts = pl->model->text.n_experts;
     w.n_vocab_rows = pl->model->text.vocab_size;
+    w.has_audio_encoder = wants_audio(pl->request);
+    w.has_vision_encoder = wants_vision(pl->request);
     uint64_t experts = plan_times(pl->parts.expert, (uint64_t)pl->model->text.n_experts);
     uint64_t layer = plan_add(plan_add(pl->parts.attention, pl->parts.router),
                               plan_add(pl->parts.dense, experts));
     uint64_t kv = plan_times(plan_kv_token_bytes(pl->model, pl->n_layers), (uint64_t)pl->kv_tokens);
     uint64_t head = plan_times(pl->parts.grain, (uint64_t)pl->parts.n_grains);
     uint64_t sum = plan_add(plan_times(layer, (uint64_t)pl->n_layers), plan_add(kv, head));
-    sum = plan_add(sum, plan_add(pl->parts.embedding, plan_work_bytes(pl->request, &w)));
+    sum = plan_add(sum, encoder_bytes(pl, &w));
+    sum = plan_add(sum, plan_add(pl->parts.embedding, plan_work_bytes(&pl->settled, &w)));
     if (sum >= model_bytes_limit) {
         return flo_fail(err, FLO_USAGE, "the model with %lld KV tokens would take over %llu bytes",
                         (long long)pl->kv_tokens, (unsigned long long)model_bytes_limit);
@@ -472,9 +532,188 @@ static uint64_t least_extra(planner *pl)
     return fits;
 }
 
+/* Placing the encoders */
+
 static uint64_t worker_bytes(const plan_worker *w)
 {
     return plan_add(plan_add(w->weight_bytes, w->kv_bytes), w->work_bytes);
+}
+
+/* A worker as a place for an encoder, in the plan without encoders. */
+typedef struct seat {
+    int32_t rank; /* 0: none, of an encoder that is not wanted */
+    bool has_room;
+    uint64_t room;
+    double time;
+} seat;
+
+/* Room first, then the least time; where there is no room, the most of it. */
+static int seats_compare(const void *one, const void *other)
+{
+    const seat *a = one, *b = other;
+    if (a->has_room != b->has_room) {
+        return a->has_room ? -1 : 1;
+    }
+    if (a->has_room && a->time != b->time) {
+        return a->time < b->time ? -1 : 1;
+    }
+    if (a->room != b->room) {
+        return a->room > b->room ? -1 : 1;
+    }
+    return a->rank - b->rank;
+}
+
+/* The seats for an encoder, best first, from the plan without them. needed_bytes: on any worker.
+ * Returns their number. */
+static int32_t seats_sort(seat *seats, const planner *pl, const plan *without, const char *host,
+                          uint64_t needed_bytes)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < without->n_workers; i++) {
+        const plan_worker *w = &without->workers[i];
+        uint64_t limit = limit_of(pl, w->rank), taken = worker_bytes(w);
+        uint64_t room = limit > taken ? limit - taken : 0;
+        if (host == NULL || strcmp(pl->request->workers[i].host, host) == 0) {
+            seats[n++] = (seat){w->rank, room >= needed_bytes, room, w->time_share};
+        }
+    }
+    qsort(seats, (size_t)n, sizeof *seats, seats_compare);
+    return n;
+}
+
+/* Weights and buffers of encoders on a worker that has nothing else. */
+static uint64_t bytes_with(const planner *pl, bool audio, bool vision)
+{
+    plan_worker none = {.place = 1};
+    plan_worker w = {.place = 1, .has_audio_encoder = audio, .has_vision_encoder = vision};
+    uint64_t work = plan_work_bytes(&pl->settled, &w) - plan_work_bytes(&pl->settled, &none);
+    return plan_add(encoder_bytes(pl, &w), work);
+}
+
+typedef struct search {   /* for places of the encoders */
+    seat *audio, *vision; /* a single seat of rank 0 where one is not wanted */
+    int32_t n_audio, n_vision;
+    double good_time; /* ends the search */
+    double best_time;
+    int32_t best_audio, best_vision;
+} search;
+
+/* Time with the encoders there; true where the search has ended. */
+static bool try_places(planner *pl, search *s, int32_t audio_rank, int32_t vision_rank)
+{
+    if (pl->places_left-- <= 0) {
+        return true;
+    }
+    pl->audio_rank = audio_rank;
+    pl->vision_rank = vision_rank;
+    double time = time_with(pl, pl->kv_tokens);
+    if (time < s->best_time) {
+        s->best_time = time;
+        s->best_audio = audio_rank;
+        s->best_vision = vision_rank;
+    }
+    return time <= s->good_time;
+}
+
+/* Whether the thinker fits beside the vision encoder alone: if not, no seat of the other helps. */
+static bool vision_fits(planner *pl, const search *s, int32_t vision_rank)
+{
+    pl->places_left--;
+    pl->audio_rank = 0;
+    pl->vision_rank = vision_rank;
+    return s->n_audio == 1 || time_with(pl, pl->kv_tokens) < INFINITY;
+}
+
+/* On two workers, in the order of the seats, then both on one. */
+static void search_places(planner *pl, search *s)
+{
+    for (int32_t v = 0; v < s->n_vision && pl->places_left > 0; v++) {
+        int32_t vision_rank = s->vision[v].rank;
+        if (!vision_fits(pl, s, vision_rank)) {
+            continue;
+        }
+        for (int32_t a = 0; a < s->n_audio; a++) {
+            int32_t audio_rank = s->audio[a].rank;
+            bool apart = audio_rank != vision_rank;
+            if (apart && try_places(pl, s, audio_rank, vision_rank)) {
+                return;
+            }
+        }
+    }
+    for (int32_t v = 0; v < s->n_vision; v++) {
+        for (int32_t a = 0; a < s->n_audio; a++) {
+            int32_t rank = s->vision[v].rank;
+            if (rank == s->audio[a].rank && try_places(pl, s, rank, rank)) {
+                return;
+            }
+        }
+    }
+}
+
+/* The best seats where no place was found: a plan that does not fit needs places, too. */
+static void take_first_seats(search *s)
+{
+    s->best_vision = s->vision[0].rank;
+    s->best_audio = s->audio[0].rank;
+    if (s->n_audio > 1 && s->best_audio == s->best_vision) {
+        s->best_audio = s->audio[1].rank;
+    }
+}
+
+/* Finds the seats' order from a plan without encoders, and goes through them. */
+static void place_among(planner *pl, search *s, plan *without, double time)
+{
+    const plan_request *r = pl->request;
+    if (time == INFINITY) {
+        pl->extra_bytes = least_extra(pl);
+    }
+    fill_plan(pl, without, time_with(pl, pl->kv_tokens));
+    if (wants_vision(r)) {
+        s->n_vision =
+            seats_sort(s->vision, pl, without, r->vision_host, bytes_with(pl, false, true));
+    }
+    if (wants_audio(r)) {
+        s->n_audio = seats_sort(s->audio, pl, without, r->audio_host, bytes_with(pl, true, false));
+    }
+    pl->extra_bytes = 0;
+    if (time < INFINITY) {
+        search_places(pl, s);
+    }
+    if (s->best_time == INFINITY) {
+        take_first_seats(s);
+    }
+}
+
+/* Places the encoders that are wanted and returns the time of a token then, with the KV tokens that
+ * are asked for; infinite where nothing fits. FLO_FAIL: no memory for it. */
+static flo_code place_encoders(planner *pl, int32_t places_tried_max, double *time, flo_err *err)
+{
+    const plan_request *r = pl->request;
+    *time = time_with(pl, kv_tokens_wanted(r));
+    if (!wants_audio(r) && !wants_vision(r)) {
+        return FLO_OK;
+    }
+    plan *without = calloc(1, sizeof *without);
+    seat *seats = calloc(2 * (size_t)r->n_workers, sizeof *seats);
+    flo_code code = FLO_OK;
+    if (without == NULL || seats == NULL) {
+        code = flo_fail(err, FLO_FAIL, "out of memory while planning");
+    } else {
+        search s = {.audio = seats,
+                    .vision = seats + r->n_workers,
+                    .n_audio = 1,
+                    .n_vision = 1,
+                    .good_time = *time * encoder_slack,
+                    .best_time = INFINITY};
+        pl->places_left = places_tried_max;
+        place_among(pl, &s, without, *time);
+        pl->audio_rank = s.best_audio;
+        pl->vision_rank = s.best_vision;
+        *time = s.best_time;
+    }
+    free(seats);
+    free(without);
+    return code;
 }
 
 /* The worker that is over its limit by most. */
@@ -503,9 +742,10 @@ static bool request_fits(const plan_request *r)
     if (planner_open(&pl, r, &ignored) != FLO_OK) {
         return false;
     }
-    bool fits = time_with(pl, kv_tokens_wanted(r)) < INFINITY;
+    double time = INFINITY;
+    place_encoders(pl, PLACES_TRIED_FEW, &time, &ignored);
     planner_close(pl);
-    return fits;
+    return time < INFINITY;
 }
 
 /* How many workers would hold the model, those beyond the ones asked for like the last of them: the
@@ -539,6 +779,7 @@ static void advise(planner *pl, plan_misfit *misfit)
     char text[BYTES_TEXT_MAX];
     char more[64] = "";
     char fewer[64] = "";
+    const char *blind = "";
     int32_t n = workers_that_fit(pl->request);
     if (n > 0) {
         snprintf(more, sizeof more, ", or take %d workers with as much each", n);
@@ -549,10 +790,15 @@ static void advise(planner *pl, plan_misfit *misfit)
         snprintf(fewer, sizeof fewer, ", or ask for --kv-tokens %lld",
                  (long long)most_kv_tokens(pl, KV_BLOCK, wanted, DBL_MAX));
     }
+    if (pl->audio_rank > 0 || pl->vision_rank > 0) {
+        pl->audio_rank = pl->vision_rank = 0;
+        bool fits = time_with(pl, wanted) < INFINITY;
+        blind = fits ? ", or leave the encoders out with --no-media" : "";
+    }
     uint64_t rounded_up =
         misfit->missing_bytes + misfit->missing_bytes / 128; /* over three digits */
-    snprintf(misfit->advice, sizeof misfit->advice, "give each worker %s more memory%s%s",
-             bytes_print(text, rounded_up), more, fewer);
+    snprintf(misfit->advice, sizeof misfit->advice, "give each worker %s more memory%s%s%s",
+             bytes_print(text, rounded_up), more, fewer, blind);
 }
 
 static flo_code say_misfit(planner *pl, const plan_worker *w, plan_misfit *misfit, flo_err *err)
@@ -577,6 +823,7 @@ static flo_code say_misfit(planner *pl, const plan_worker *w, plan_misfit *misfi
  * after all, it stands. */
 static flo_code plan_closest(planner *pl, plan *p, plan_misfit *misfit, flo_err *err)
 {
+    pl->kv_tokens = kv_tokens_wanted(pl->request);
     pl->extra_bytes = least_extra(pl);
     fill_plan(pl, p, time_with(pl, pl->kv_tokens));
     memset(misfit, 0, sizeof *misfit);
@@ -593,6 +840,7 @@ static flo_code planner_open(planner **out, const plan_request *r, flo_err *err)
         return flo_fail(err, FLO_FAIL, "out of memory while planning");
     }
     pl->request = r;
+    pl->settled = *r;
     pl->model = r->model;
     pl->n_workers = r->n_workers;
     pl->n_layers = r->model->text.n_layers;
@@ -608,7 +856,7 @@ static flo_code planner_open(planner **out, const plan_request *r, flo_err *err)
         goto free_planner;
     }
     pl->n_stages = plan_request_stages(r);
-    pl->kv_tokens = kv_tokens_wanted(r);
+    pl->kv_tokens = pl->settled.kv_tokens = kv_tokens_wanted(r);
     code = check_total(pl, err);
     if (code != FLO_OK) {
         goto free_planner;
@@ -646,7 +894,12 @@ flo_code plan_make(plan *p, const plan_request *request, plan_misfit *misfit, fl
         return code;
     }
     int64_t kv_tokens = kv_tokens_wanted(request);
-    double time = time_with(pl, kv_tokens);
+    double time;
+    code = place_encoders(pl, PLACES_TRIED_MAX, &time, err);
+    if (code != FLO_OK) {
+        planner_close(pl);
+        return code;
+    }
     if (time == INFINITY) {
         code = plan_closest(pl, p, misfit, err);
     } else {
@@ -668,6 +921,26 @@ int32_t plan_stage_home(const plan *p, int32_t stage)
 int32_t plan_stage_size(const plan *p, int32_t stage)
 {
     return plan_dealt_size(p->n_workers, p->n_stages, stage);
+}
+
+const plan_worker *plan_audio_worker(const plan *p)
+{
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        if (p->workers[i].has_audio_encoder) {
+            return &p->workers[i];
+        }
+    }
+    return NULL;
+}
+
+const plan_worker *plan_vision_worker(const plan *p)
+{
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        if (p->workers[i].has_vision_encoder) {
+            return &p->workers[i];
+        }
+    }
+    return NULL;
 }
 
 /* Validity */
@@ -712,6 +985,25 @@ static bool stage_is_valid(const plan *p, const model_config *m, int32_t stage, 
            row == (is_last ? t->vocab_size : 0);
 }
 
+/* Each encoder of the model on one worker, or none at all. */
+static bool encoders_are_valid(const plan *p, const model_config *m)
+{
+    int32_t n_audio = 0;
+    int32_t n_vision = 0;
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        n_audio += p->workers[i].has_audio_encoder;
+        n_vision += p->workers[i].has_vision_encoder;
+    }
+    bool left_out = n_audio == 0 && n_vision == 0;
+    bool owned = n_audio == m->has_audio && n_vision == m->has_vision;
+    int64_t merge2 = (int64_t)m->vision.spatial_merge_size * m->vision.spatial_merge_size;
+    int64_t most = p->vision_patches_max;
+    bool bounded = n_vision == 0 ? most == 0
+                                 : most >= merge2 && most <= INT32_MAX &&
+                                       most / merge2 <= p->kv_tokens && most % merge2 == 0;
+    return (left_out || owned) && bounded;
+}
+
 bool plan_is_valid(const plan *p, const model_config *m)
 {
     const text_config *t = &m->text;
@@ -732,5 +1024,5 @@ bool plan_is_valid(const plan *p, const model_config *m)
             return false;
         }
     }
-    return layer == t->n_layers;
+    return layer == t->n_layers && encoders_are_valid(p, m);
 }

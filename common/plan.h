@@ -5,8 +5,10 @@
  * range of thinker layers; its first worker is its home: attention, KV cache, router and norms live
  * there; the layers' experts are divided over the stage's workers by owner, in rising ranges, and
  * so are the rows of the LM head in the last stage. Layer ranges are balanced by time (bytes read
- * per token over read bandwidth) under each worker's memory limit. The same inputs give the same
- * plan on every rank and in `flotilla plan`.
+ * per token over read bandwidth) under each worker's memory limit. Each encoder is whole on one
+ * worker: where the cluster file pins it, else where it fits without moving layers and least time
+ * is spent on tokens, the two on different workers if they can be, so that they run side by side.
+ * The same inputs give the same plan on every rank and in `flotilla plan`.
  */
 #ifndef FLOTILLA_COMMON_PLAN_H
 #define FLOTILLA_COMMON_PLAN_H
@@ -24,7 +26,10 @@ enum {
     PLAN_KV_TOKENS_MAX = 65536,
     PLAN_LOGIT_ROWS = 16,         /* rows whose whole logits a worker holds at a time */
     PLAN_STAGING_BYTES = 8 << 20, /* weights on their way from a file into their packed place */
-    PLAN_WORK_TERMS_MAX = 32,
+    PLAN_WORK_TERMS_MAX = 48,
+    PLAN_PICTURE_PIXELS = 12845056,     /* the processor's largest picture */
+    PLAN_MEGAPIXEL = 1 << 20,           /* beside the largest, another of so many fits */
+    PLAN_ENCODER_CACHE_BYTES = 1 << 30, /* kept results of encoders, at most */
 };
 
 typedef struct plan_worker_facts { /* input: one for each worker, in rank order (rank 1 first) */
@@ -44,6 +49,9 @@ typedef struct plan_request {
     bool deterministic; /* expert workers send one row per expert: larger buffers */
     bool no_media;      /* leave the encoders out */
     const char *audio_host, *vision_host; /* pinned to a worker of this host; NULL: by room */
+    int64_t vision_patches_max; /* of a picture; 0: PLAN_PICTURE_PIXELS. What the KV cache cannot
+                                   hold is never encoded, so few KV tokens make it less */
+    int64_t media_pixels_max;   /* of a picture as it comes; 0: MEDIA_PIXELS_MAX */
 } plan_request;
 
 typedef struct plan_worker {
@@ -69,6 +77,7 @@ typedef struct plan {
     int32_t n_workers, n_stages;
     int64_t kv_tokens; /* a multiple of KV_BLOCK */
     bool deterministic;
+    int64_t vision_patches_max;            /* of one job; 0 without a vision encoder */
     plan_worker workers[PLAN_WORKERS_MAX]; /* rank order */
 } plan;
 
@@ -85,8 +94,9 @@ typedef struct plan_misfit { /* filled when nothing fits */
  * return. */
 flo_code plan_make(plan *p, const plan_request *request, plan_misfit *misfit, flo_err *err);
 
-/* True where every layer, expert, vocabulary row and KV head has exactly one owner. Safe on any
- * contents: an arriving plan is held against it. */
+/* True where every layer, expert, vocabulary row and KV head has exactly one owner, and so has each
+ * encoder of the model, unless there is none at all. Safe on any contents: an arriving plan is held
+ * against it. */
 bool plan_is_valid(const plan *p, const model_config *m);
 
 /* First rank and number of workers of a stage. */
@@ -100,8 +110,26 @@ uint64_t plan_matrix_bytes(int64_t rows, int64_t columns);
 /* Bytes of one position's keys and values (f32) in n_layers layers. */
 uint64_t plan_kv_token_bytes(const model_config *m, int32_t n_layers);
 
+/* The worker that holds an encoder; NULL: none. */
+const plan_worker *plan_audio_worker(const plan *p);
+const plan_worker *plan_vision_worker(const plan *p);
+
+/* Memory of an encoder's jobs with their inputs and results: of the largest sound job; of a picture
+ * of so many patches; and the region that its worker takes: two sound jobs, or the largest picture
+ * and another of one megapixel. Jobs lie at both ends of it, so two fit side by side wherever their
+ * sum does. */
+uint64_t plan_audio_job_bytes(const audio_config *a);
+uint64_t plan_vision_job_bytes(const vision_config *v, int64_t n_patches);
+uint64_t plan_audio_region_bytes(const audio_config *a);
+uint64_t plan_vision_region_bytes(const vision_config *v, int64_t patches_max);
+
+/* Patches of the largest picture that can be encoded and fed to a model with this many tokens of KV
+ * cache. */
+int64_t plan_vision_patches_max(const plan_request *request, int64_t kv_tokens);
+
 /* What a worker holds beside weights and KV cache, term by term: the one place that knows. The
- * terms read w's stage, place, n_experts, n_vocab_rows, has_embedding and has_final_norm. */
+ * terms read w's stage, place, n_experts, n_vocab_rows and has_ fields, and of the request also
+ * kv_tokens, which must be the plan's. */
 typedef struct plan_work_term {
     const char *name;
     uint64_t n_bytes;
@@ -111,7 +139,12 @@ int32_t plan_work_terms(plan_work_term terms[PLAN_WORK_TERMS_MAX], const plan_re
                         const plan_worker *w);
 uint64_t plan_work_bytes(const plan_request *request, const plan_worker *w);
 
-/* What the coordinator holds: vocabulary, requests, message slots; no weights. */
-uint64_t plan_coordinator_bytes(const model_config *m);
+/* Bytes that the coordinator may keep of what encoders made: as much as the KV cache can take, and
+ * not over PLAN_ENCODER_CACHE_BYTES; 0 without encoders. */
+uint64_t plan_encoder_cache_bytes(const model_config *m, const plan *p);
+
+/* What the coordinator holds: vocabulary, requests, message slots, kept results of encoders and a
+ * medium in preparation; no weights. */
+uint64_t plan_coordinator_bytes(const plan *p, const plan_request *request);
 
 #endif

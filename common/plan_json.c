@@ -29,7 +29,7 @@ static cJSON *range(int32_t first, int32_t n)
 
 static cJSON *parts_of(const plan_worker *w)
 {
-    const char *parts[3];
+    const char *parts[5];
     int n = 0;
     if (w->has_embedding) {
         parts[n++] = "embedding";
@@ -39,6 +39,12 @@ static cJSON *parts_of(const plan_worker *w)
     }
     if (w->n_vocab_rows > 0) {
         parts[n++] = "lm_head";
+    }
+    if (w->has_audio_encoder) {
+        parts[n++] = "audio_encoder";
+    }
+    if (w->has_vision_encoder) {
+        parts[n++] = "vision_encoder";
     }
     return cJSON_CreateStringArray(parts, n);
 }
@@ -65,11 +71,11 @@ static cJSON *worker_to_json(const plan_worker *w, const plan_worker_facts *fact
     return o;
 }
 
-static bool add_coordinator(cJSON *o, const model_config *m)
+static bool add_coordinator(cJSON *o, const plan *p, const plan_request *request)
 {
     cJSON *c = cJSON_AddObjectToObject(o, "coordinator");
     return c != NULL && add_number(c, "rank", 0) &&
-           add_number(c, "work_bytes", (double)plan_coordinator_bytes(m));
+           add_number(c, "work_bytes", (double)plan_coordinator_bytes(p, request));
 }
 
 static bool add_workers(cJSON *o, const plan *p, const plan_request *request)
@@ -90,7 +96,7 @@ cJSON *plan_to_json(const plan *p, const plan_request *request)
     cJSON *o = cJSON_CreateObject();
     bool whole =
         cJSON_AddTrueToObject(o, "fits") != NULL && add_workers(o, p, request) &&
-        add_coordinator(o, request->model) && add_number(o, "kv_tokens", (double)p->kv_tokens) &&
+        add_coordinator(o, p, request) && add_number(o, "kv_tokens", (double)p->kv_tokens) &&
         add_number(o, "stages", p->n_stages) && cJSON_AddStringToObject(o, "weights", "bf16") &&
         cJSON_AddBoolToObject(o, "deterministic", p->deterministic);
     if (!whole) {

@@ -7,6 +7,8 @@
 #include "common/plan_parts.h"
 
 #include "common/arena.h"
+#include "common/check.h"
+#include "common/options.h"
 
 #include <math.h>
 #include <string.h>
@@ -19,6 +21,7 @@ enum {
     LOGIT_BYTES =
         20, /* in its row, and as id, value and both together in a shortlist of them all */
     LOGIT_MESSAGE_BYTES = 9,          /* the same in a message: id and value, packed */
+    MESSAGES_OUT = 16,                /* that may be under way at a time */
     THREAD_SCRATCH_BYTES = 256 << 10, /* scores, quantised rows and the like of one thread */
 };
 
@@ -50,8 +53,7 @@ uint64_t plan_matrix_bytes(int64_t rows, int64_t columns)
                       array_bytes(columns / 2 + columns % 2, 2, sizeof(uint16_t)));
 }
 
-/* The same as the loader places it: on lines of its own. */
-static uint64_t line_bytes(int64_t a, int64_t b, uint64_t n_bytes)
+uint64_t plan_array_bytes(int64_t a, int64_t b, uint64_t n_bytes)
 {
     uint64_t bytes = array_bytes(a, b, n_bytes);
     return plan_times(bytes / ARENA_ALIGN + (bytes % ARENA_ALIGN != 0), ARENA_ALIGN);
@@ -68,8 +70,8 @@ static uint64_t attention_bytes(const text_config *t)
     int64_t h = t->hidden_size;
     int64_t q = (int64_t)t->n_heads * t->head_dim;
     int64_t kv = (int64_t)t->n_kv_heads * t->head_dim;
-    uint64_t norms = plan_times(
-        2, plan_add(line_bytes(1, h, sizeof(float)), line_bytes(1, t->head_dim, sizeof(float))));
+    uint64_t norms = plan_times(2, plan_add(plan_array_bytes(1, h, sizeof(float)),
+                                            plan_array_bytes(1, t->head_dim, sizeof(float))));
     uint64_t qkv = plan_matrix_bytes(q + 2 * kv, h); /* one matrix */
     return plan_add(plan_add(qkv, plan_matrix_bytes(h, q)), norms);
 }
@@ -89,8 +91,8 @@ void plan_parts_of(plan_parts *parts, const model_config *m)
         .router = plan_matrix_bytes(t->n_experts, h),
         .expert = t->n_experts > 0 ? swiglu_bytes(h, t->expert_size) : 0,
         .dense = swiglu_bytes(h, t->dense_size),
-        .embedding = line_bytes(t->vocab_size, h, sizeof(uint16_t)),
-        .final_norm = line_bytes(1, h, sizeof(float)),
+        .embedding = plan_array_bytes(t->vocab_size, h, sizeof(uint16_t)),
+        .final_norm = plan_array_bytes(1, h, sizeof(float)),
         .grain =
             plan_matrix_bytes(t->vocab_size < LM_HEAD_GRAIN ? t->vocab_size : LM_HEAD_GRAIN, h),
         .n_grains = t->vocab_size / LM_HEAD_GRAIN + (t->vocab_size % LM_HEAD_GRAIN != 0),
@@ -127,74 +129,6 @@ uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w)
     return plan_add(n, w->has_final_norm ? parts.final_norm : 0);
 }
 
-/* The encoders */
-
-/* y = W x + bias */
-static uint64_t affine_bytes(int64_t rows, int64_t columns)
-{
-    return plan_add(plan_matrix_bytes(rows, columns), line_bytes(1, rows, sizeof(float)));
-}
-
-static uint64_t layer_norm_bytes(int64_t n)
-{
-    return plan_times(2, line_bytes(1, n, sizeof(float)));
-}
-
-static uint64_t sum_of(const uint64_t *terms, size_t n)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum = plan_add(sum, terms[i]);
-    }
-    return sum;
-}
-
-#define SUM(...)                                                                                   \
-    sum_of((const uint64_t[]){__VA_ARGS__},                                                        \
-           sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
-
-uint64_t plan_audio_bytes(const model_config *m)
-{
-    const audio_config *a = &m->audio;
-    int64_t d = a->d_model, c = a->downsample_hidden_size;
-    int64_t bins = a->n_mel_bins; /* halved three times, rounded up */
-    for (int i = 0; i < 3; i++) {
-        bins = (bins + 1) / 2;
-    }
-    uint64_t layer =
-        SUM(layer_norm_bytes(d), layer_norm_bytes(d), affine_bytes(3 * d, d), affine_bytes(d, d),
-            affine_bytes(a->ffn_dim, d), affine_bytes(d, a->ffn_dim));
-    return m->has_audio
-               ? SUM(affine_bytes(c, 9), affine_bytes(c, 9 * c), affine_bytes(c, 9 * c),
-                     plan_matrix_bytes(d, bins * c), plan_times(layer, (uint64_t)a->n_layers),
-                     layer_norm_bytes(d), affine_bytes(d, d), affine_bytes(a->output_dim, d))
-               : 0;
-}
-
-/* norm_width: the last merger norms patches, the others what they have merged. */
-static uint64_t merger_bytes(const vision_config *v, int64_t norm_width, int64_t merged)
-{
-    return SUM(layer_norm_bytes(norm_width), affine_bytes(merged, merged),
-               affine_bytes(v->out_hidden_size, merged));
-}
-
-uint64_t plan_vision_bytes(const model_config *m)
-{
-    const vision_config *v = &m->vision;
-    int64_t h = v->hidden_size, size = v->intermediate_size;
-    int64_t merged = h * v->spatial_merge_size * v->spatial_merge_size;
-    int64_t patch =
-        (int64_t)v->in_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
-    uint64_t block = SUM(layer_norm_bytes(h), layer_norm_bytes(h), affine_bytes(3 * h, h),
-                         affine_bytes(h, h), affine_bytes(size, h), affine_bytes(h, size));
-    return m->has_vision
-               ? SUM(affine_bytes(h, patch),
-                     line_bytes(v->n_position_embeddings, h, sizeof(uint16_t)),
-                     plan_times(block, (uint64_t)v->depth), merger_bytes(v, h, merged),
-                     plan_times(merger_bytes(v, merged, merged), (uint64_t)v->n_deepstack))
-               : 0;
-}
-
 /* The buffers of a worker */
 
 static bool has_dense_layer(const text_config *t)
@@ -215,6 +149,7 @@ typedef struct term_list {
 static void term(term_list *l, const char *name, uint64_t n_bytes)
 {
     if (n_bytes > 0) {
+        CHECK(l->n < PLAN_WORK_TERMS_MAX);
         l->terms[l->n++] = (plan_work_term){name, n_bytes};
     }
 }
@@ -305,6 +240,27 @@ static void message_terms(term_list *l, const plan_request *r, const plan_worker
     }
 }
 
+/* Jobs, and the messages that bring their input and carry their results. */
+static void encoder_terms(term_list *l, const plan_request *r, const plan_worker *w)
+{
+    const model_config *m = r->model;
+    if (w->has_audio_encoder) {
+        term(l, "sounds", plan_audio_region_bytes(&m->audio));
+    }
+    if (w->has_vision_encoder) {
+        int64_t patches = plan_vision_patches_max(r, r->kv_tokens);
+        term(l, "pictures", plan_vision_region_bytes(&m->vision, patches));
+    }
+    if (w->has_audio_encoder || w->has_vision_encoder) {
+        int64_t n_deep = m->has_vision ? m->vision.n_deepstack : 0;
+        int64_t row = (int64_t)m->text.hidden_size * (1 + n_deep);
+        uint64_t part = plan_add(array_bytes(row, 1, sizeof(float)), EMBEDDINGS_PART_BYTES);
+        term(l, "media in", ENCODE_PART_BYTES);
+        term(l, "embeddings out",
+             plan_times(part < rows_bytes(row) ? part : rows_bytes(row), MESSAGES_OUT));
+    }
+}
+
 int32_t plan_work_terms(plan_work_term terms[PLAN_WORK_TERMS_MAX], const plan_request *r,
                         const plan_worker *w)
 {
@@ -316,6 +272,7 @@ int32_t plan_work_terms(plan_work_term terms[PLAN_WORK_TERMS_MAX], const plan_re
         expert_terms(&l, &r->model->text, w->n_experts);
     }
     message_terms(&l, r, w);
+    encoder_terms(&l, r, w);
     term(&l, "load staging", PLAN_STAGING_BYTES);
     int32_t n_threads = r->workers != NULL && w->rank >= 1 ? r->workers[w->rank - 1].n_threads : 0;
     term(&l, "threads", array_bytes(n_threads, 1, THREAD_SCRATCH_BYTES));
@@ -333,12 +290,25 @@ uint64_t plan_work_bytes(const plan_request *r, const plan_worker *w)
     return sum;
 }
 
-uint64_t plan_coordinator_bytes(const model_config *m)
+/* A picture as it is decoded (4 bytes a pixel), as RGB, and resized. */
+static uint64_t preparation_bytes(const plan *p, const plan_request *r)
 {
-    uint64_t vocabulary =
-        array_bytes(m->text.vocab_size, 256, 1); /* tokens, merges, their indexes */
-    uint64_t logits = array_bytes(PLAN_LOGIT_ROWS, m->text.vocab_size, 2 * sizeof(float));
-    return plan_add(plan_add(vocabulary, logits), plan_times(4, rows_bytes(m->text.hidden_size)));
+    int64_t pixels = r->media_pixels_max > 0 ? r->media_pixels_max : MEDIA_PIXELS_MAX;
+    const vision_config *v = &r->model->vision;
+    uint64_t resized =
+        array_bytes(p->vision_patches_max, 3 * (int64_t)v->patch_size * v->patch_size, 1);
+    return plan_vision_worker(p) != NULL ? plan_add(array_bytes(pixels, 4 + 3, 1), resized) : 0;
+}
+
+uint64_t plan_coordinator_bytes(const plan *p, const plan_request *r)
+{
+    const text_config *t = &r->model->text;
+    uint64_t vocabulary = array_bytes(t->vocab_size, 256, 1); /* tokens, merges, their indexes */
+    uint64_t logits = array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, 2 * sizeof(float));
+    uint64_t text =
+        plan_add(plan_add(vocabulary, logits), plan_times(4, rows_bytes(t->hidden_size)));
+    uint64_t media = plan_add(plan_encoder_cache_bytes(r->model, p), preparation_bytes(p, r));
+    return plan_add(text, media);
 }
 
 /* Dealing */

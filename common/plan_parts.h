@@ -31,6 +31,9 @@ uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w);
 uint64_t plan_audio_bytes(const model_config *m);
 uint64_t plan_vision_bytes(const model_config *m);
 
+/* An array [a][b] of n_bytes each as loaders place it: on lines of its own (rounded up to 64). */
+uint64_t plan_array_bytes(int64_t a, int64_t b, uint64_t n_bytes);
+
 /* Rows of the LM head in grains [first, first + n); the last grain may be short. */
 int32_t plan_grain_rows(const model_config *m, int32_t first, int32_t n);
 

@@ -141,7 +141,9 @@ static flo_code make_plan(job *j, const cluster *c, flo_err *err)
     }
     for (int32_t i = 0; i < j->n_workers; i++) {
         const job_node *node = &j->nodes[i];
-        snprintf(facts[i].host, sizeof facts[i].host, "%s", node->host);
+        bool is_described = j->options.cluster != NULL || j->options.hosts != NULL;
+        const char *host = is_described ? seat_of(j, c, i + 1).host->name : node->host;
+        snprintf(facts[i].host, sizeof facts[i].host, "%s", host); /* as pins name it */
         facts[i].numa = node->numa;
         facts[i].memory_bytes = node->memory_bytes;
         facts[i].read_gb_per_s = node->read_gb_per_s;
@@ -152,7 +154,11 @@ static flo_code make_plan(job *j, const cluster *c, flo_err *err)
                             .workers = facts,
                             .n_stages = c->n_stages,
                             .kv_tokens = j->options.kv_tokens,
-                            .deterministic = j->options.deterministic};
+                            .deterministic = j->options.deterministic,
+                            .no_media = j->options.no_media,
+                            .audio_host = cluster_pin_host(c, "audio_encoder"),
+                            .vision_host = cluster_pin_host(c, "vision_encoder"),
+                            .media_pixels_max = j->options.max_media_pixels};
     flo_code code = plan_make(&j->plan, &request, &misfit, err);
     free(facts);
     return code;
@@ -235,7 +241,8 @@ static flo_code check_checkpoint(job *j, flo_err *err)
     if (code != FLO_OK) {
         return code;
     }
-    size_t n = model_thinker_check(c, &j->model, SIZE_MAX, note_defect, &defect);
+    size_t n =
+        model_thinker_check(c, &j->model, !j->options.no_media, SIZE_MAX, note_defect, &defect);
     code = checkpoint_fingerprint(c, &j->weights_fingerprint, err);
     checkpoint_close(c);
     if (code != FLO_OK) {

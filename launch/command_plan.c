@@ -128,8 +128,11 @@ static flo_code plan_and_print(const cluster *c, const machine *m, const model_c
                             .workers = facts,
                             .n_stages = c->n_stages,
                             .kv_tokens = o->kv_tokens,
+                            .deterministic = o->deterministic,
                             .no_media = o->no_media,
-                            .deterministic = o->deterministic};
+                            .audio_host = cluster_pin_host(c, "audio_encoder"),
+                            .vision_host = cluster_pin_host(c, "vision_encoder"),
+                            .media_pixels_max = o->max_media_pixels};
     plan_misfit misfit;
     plan *p = calloc(1, sizeof *p);
     if (p == NULL) {

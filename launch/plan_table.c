@@ -42,8 +42,15 @@ static void parts_print(char cell[CELL_BYTES], const plan_worker *w)
         snprintf(rows, sizeof rows, "LM head %d-%d", w->first_vocab_row,
                  w->first_vocab_row + w->n_vocab_rows - 1);
     }
-    snprintf(cell, CELL_BYTES, "%s%s%s", w->has_embedding ? "embedding" : "",
-             w->has_embedding && rows[0] != '\0' ? ", " : "", rows);
+    const char *parts[] = {w->has_embedding ? "embedding" : "", rows,
+                           w->has_audio_encoder ? "audio encoder" : "",
+                           w->has_vision_encoder ? "vision encoder" : ""};
+    cell[0] = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        size_t used = strlen(cell);
+        snprintf(cell + used, CELL_BYTES - used, "%s%s",
+                 used > 0 && parts[i][0] != '\0' ? ", " : "", parts[i]);
+    }
 }
 
 static uint64_t bytes_of(const plan_worker *w)
@@ -135,6 +142,6 @@ void plan_table_print(FILE *out, const plan *p, const plan_request *request)
         "\nmemory: # weights, = KV cache, - buffers, . free; time: share of the reading that one "
         "token costs;\nstage n+: holds experts for the home of stage n. The coordinator (rank 0) "
         "needs %s.\n",
-        bytes_print(coordinator, plan_coordinator_bytes(request->model)));
+        bytes_print(coordinator, plan_coordinator_bytes(p, request)));
     free(t.cells);
 }

@@ -22,6 +22,8 @@ static void worker_to_message(Flo__PlanWorker *m, const plan_worker *w)
     m->n_vocab_rows = w->n_vocab_rows;
     m->has_embedding = w->has_embedding;
     m->has_final_norm = w->has_final_norm;
+    m->has_audio_encoder = w->has_audio_encoder;
+    m->has_vision_encoder = w->has_vision_encoder;
     m->weight_bytes = w->weight_bytes;
     m->kv_bytes = w->kv_bytes;
     m->work_bytes = w->work_bytes;
@@ -44,6 +46,8 @@ static void worker_from_message(plan_worker *w, const Flo__PlanWorker *m)
         .n_vocab_rows = m->n_vocab_rows,
         .has_embedding = m->has_embedding,
         .has_final_norm = m->has_final_norm,
+        .has_audio_encoder = m->has_audio_encoder,
+        .has_vision_encoder = m->has_vision_encoder,
         .weight_bytes = m->weight_bytes,
         .kv_bytes = m->kv_bytes,
         .work_bytes = m->work_bytes,
@@ -60,6 +64,7 @@ void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory)
     a->n_stages = (uint32_t)p->n_stages;
     a->kv_tokens = p->kv_tokens;
     a->deterministic = p->deterministic;
+    a->vision_patches_max = p->vision_patches_max;
     for (size_t i = 0; i < n; i++) {
         worker_to_message(&workers[i], &p->workers[i]);
         a->workers[i] = &workers[i];
@@ -76,6 +81,7 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
     p->n_stages = (int32_t)a->n_stages;
     p->kv_tokens = a->kv_tokens;
     p->deterministic = a->deterministic;
+    p->vision_patches_max = a->vision_patches_max;
     for (size_t i = 0; i < a->n_workers; i++) {
         worker_from_message(&p->workers[i], a->workers[i]);
     }

@@ -24,5 +24,8 @@ worker_buffers worker_buffers_of(const model_config *m, const plan *p, const pla
         .head = head_arena_bytes(w),
         .step = stage_arena_bytes(m, p, w),
         .rows = w->place == 0 ? STEP_ROWS_MAX * row * (1 + n_deep) : 0,
+        .sounds = w->has_audio_encoder ? plan_audio_region_bytes(&m->audio) : 0,
+        .pictures =
+            w->has_vision_encoder ? plan_vision_region_bytes(&m->vision, p->vision_patches_max) : 0,
     };
 }

@@ -15,6 +15,7 @@ typedef struct worker_buffers { /* bytes */
     size_t head;                /* head_arena_bytes */
     size_t step;                /* stage_arena_bytes */
     size_t rows;                /* of a step with their deep-stack features, at home; else 0 */
+    size_t sounds, pictures;    /* jobs of an encoder that is held here; else 0 */
 } worker_buffers;
 
 worker_buffers worker_buffers_of(const model_config *m, const plan *p, const plan_worker *w);

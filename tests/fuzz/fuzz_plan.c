@@ -36,6 +36,31 @@ static void require(int condition)
     }
 }
 
+static void take_encoders(model_config *m, input *in)
+{
+    uint64_t has = take(in, 1);
+    m->has_audio = has & 1;
+    m->has_vision = (has >> 1) & 1;
+    m->audio = (audio_config){.n_mel_bins = size(in),
+                              .d_model = size(in),
+                              .n_layers = 1 + (int32_t)(take(in, 1) % 32),
+                              .ffn_dim = size(in),
+                              .n_window = 1 + (int32_t)take(in, 2),
+                              .downsample_hidden_size = size(in),
+                              .output_dim = size(in)};
+    m->audio.n_window_infer = 2 * m->audio.n_window * (1 + (int32_t)(take(in, 1) % 16));
+    m->vision = (vision_config){.depth = 1 + (int32_t)(take(in, 1) % 32),
+                                .hidden_size = size(in),
+                                .intermediate_size = size(in),
+                                .in_channels = 3,
+                                .patch_size = 1 + (int32_t)(take(in, 2) % 1024),
+                                .temporal_patch_size = 1 + (int32_t)(take(in, 1) % 64),
+                                .spatial_merge_size = 1 + (int32_t)(take(in, 1) % 64),
+                                .out_hidden_size = size(in),
+                                .n_position_embeddings = size(in),
+                                .n_deepstack = (int32_t)(take(in, 1) % MODEL_DEEPSTACK_MAX)};
+}
+
 static void take_model(model_config *m, input *in)
 {
     memset(m, 0, sizeof *m);
@@ -51,8 +76,7 @@ static void take_model(model_config *m, input *in)
     t->head_dim = size(in);
     t->expert_size = size(in);
     t->dense_size = size(in);
-    m->has_vision = take(in, 1) & 1;
-    m->vision.n_deepstack = (int32_t)(take(in, 1) % MODEL_DEEPSTACK_MAX);
+    take_encoders(m, in);
     uint64_t sparse = take(in, 3);
     for (int32_t i = 0; i < t->n_layers; i++) {
         t->layer_is_sparse[i] = t->n_experts > 0 && ((sparse >> i) & 1) != 0;
@@ -99,6 +123,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     r.n_stages = (int32_t)(take(&in, 1) % 18);
     r.kv_tokens = (take(&in, 1) & 1) != 0 ? (int64_t)take(&in, 4) : 0;
     r.deterministic = take(&in, 1) & 1;
+    static const char *const hosts[] = {NULL, NULL, "a", "b", "c", "d"};
+    uint64_t media = take(&in, 2);
+    r.no_media = media % 4 == 0;
+    r.audio_host = hosts[(media >> 2) % 6];
+    r.vision_host = hosts[(media >> 5) % 6];
+    r.vision_patches_max = (media & 1 << 12) != 0 ? (int64_t)take(&in, 8) : 0;
     take_workers(facts, r.n_workers, &in);
     flo_code code = plan_make(&p, &r, &misfit, &err);
     require(code == FLO_OK || code == FLO_USAGE || code == FLO_DIFFERS);
@@ -114,6 +144,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     for (int32_t i = 0; i < PLAN_WORKERS_MAX; i++) { /* a bool of 7 is not a plan's fault */
         memset(&p.workers[i].has_embedding, 0, sizeof(bool));
         memset(&p.workers[i].has_final_norm, 0, sizeof(bool));
+        memset(&p.workers[i].has_audio_encoder, 0, sizeof(bool));
+        memset(&p.workers[i].has_vision_encoder, 0, sizeof(bool));
     }
     plan_is_valid(&p, &m);
     return 0;

@@ -47,6 +47,8 @@ static void everything_the_interface_shows_is_read(void **state)
     assert_int_equal(c.n_hosts, 2);
     assert_int_equal(c.n_pins, 1);
     assert_string_equal(c.pins[0].part, "audio_encoder");
+    assert_string_equal(cluster_pin_host(&c, "audio_encoder"), "b");
+    assert_null(cluster_pin_host(&c, "vision_encoder"));
 
     assert_int_equal(cluster_deal(&c, 0, 1, &err), FLO_OK);
     assert_int_equal(cluster_workers(&c), 3);

@@ -206,7 +206,7 @@ static size_t faults_of(const entry_list *l, faults_seen *f)
 {
     *f = (faults_seen){0};
     checkpoint *c = open_entries(l);
-    size_t n = model_thinker_check(c, &config, 1000, see, f);
+    size_t n = model_thinker_check(c, &config, true, 1000, see, f);
     checkpoint_close(c);
     return n;
 }
@@ -225,6 +225,10 @@ static void each_missing_tensor_is_found_by_name(void **state)
         "thinker.model.layers.2.mlp.experts.15.down_proj.weight",
         "thinker.model.norm.weight",
         "thinker.lm_head.weight",
+        "thinker.audio_tower.conv2d2.bias",
+        "thinker.audio_tower.proj2.weight",
+        "thinker.visual.pos_embed.weight",
+        "thinker.visual.merger_list.0.mlp.2.bias",
     };
     faults_seen f;
     assert_int_equal(faults_of(&l, &f), 0);
@@ -239,6 +243,22 @@ static void each_missing_tensor_is_found_by_name(void **state)
         assert_non_null(strstr(f.sentence, "missing"));
         entries_free(&less);
     }
+    entries_free(&l);
+}
+
+static void encoders_may_be_left_out(void **state)
+{
+    (void)state;
+    read_config("tests/golden/tiny-omni");
+    entry_list l = {0};
+    faults_seen f = {0};
+    model_tensors_each(&config, NULL, collect, &l);
+    entry_remove(&l, "thinker.visual.merger.ln_q.weight");
+    entry_remove(&l, "thinker.audio_tower.ln_post.bias");
+    checkpoint *c = open_entries(&l);
+    assert_int_equal(model_thinker_check(c, &config, false, 1000, see, &f), 0);
+    assert_int_equal(model_thinker_check(c, &config, true, 1000, see, &f), 2);
+    checkpoint_close(c);
     entries_free(&l);
 }
 
@@ -280,7 +300,7 @@ static void only_so_many_faults_are_told_but_all_are_counted(void **state)
     entry_add(&l, "thinker.model.other", 1, &one);
     checkpoint *c = open_entries(&l);
     faults_seen f = {0};
-    assert_int_equal(model_thinker_check(c, &config, 3, see, &f), 345);
+    assert_int_equal(model_thinker_check(c, &config, false, 3, see, &f), 345);
     assert_int_equal(f.n, 3);
     checkpoint_close(c);
     entries_free(&l);
@@ -520,6 +540,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_list_has_the_published_counts),
         IN_FOLDER(each_missing_tensor_is_found_by_name),
+        IN_FOLDER(encoders_may_be_left_out),
         IN_FOLDER(another_shape_or_type_is_found_with_both),
         IN_FOLDER(only_so_many_faults_are_told_but_all_are_counted),
         IN_FOLDER(a_tied_head_may_be_absent),

@@ -77,6 +77,21 @@ static void check_range(const cJSON *object, const char *name, int first, int la
     assert_int_equal(cJSON_GetArrayItem(item, 1)->valueint, last);
 }
 
+/* Workers that hold a part. */
+static int count_of(const cJSON *workers, const char *part)
+{
+    int n = 0;
+    const cJSON *w, *held;
+    cJSON_ArrayForEach(w, workers)
+    {
+        cJSON_ArrayForEach(held, cJSON_GetObjectItemCaseSensitive(w, "parts"))
+        {
+            n += strcmp(held->valuestring, part) == 0;
+        }
+    }
+    return n;
+}
+
 static void a_plan_has_the_keys_of_its_interface(void **state)
 {
     (void)state;
@@ -112,6 +127,8 @@ static void a_plan_has_the_keys_of_its_interface(void **state)
     check_range(cJSON_GetArrayItem(workers, 2), "layers", last + 1, 47);
     const cJSON *parts = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(workers, 0), "parts");
     assert_string_equal(cJSON_GetArrayItem(parts, 0)->valuestring, "embedding");
+    assert_int_equal(count_of(workers, "audio_encoder"), 1);
+    assert_int_equal(count_of(workers, "vision_encoder"), 1);
     const cJSON *none =
         cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(workers, 1), "kv_heads");
     assert_int_equal(cJSON_GetArraySize(none), 0);
@@ -149,6 +166,38 @@ static void people_get_a_line_and_a_bar_for_each_worker(void **state)
     assert_int_equal(bars, 5);
     assert_non_null(strstr(answer, "node4"));
     assert_non_null(strstr(answer, "LM head 0-152063"));
+}
+
+static void encoders_can_be_left_out_and_pinned(void **state)
+{
+    (void)state;
+    assert_int_equal(run("--model MODEL --hosts a:2 --no-media --json"), FLO_OK);
+    cJSON *json = cJSON_Parse(answer);
+    const cJSON *workers = cJSON_GetObjectItemCaseSensitive(json, "workers");
+    assert_int_equal(count_of(workers, "audio_encoder") + count_of(workers, "vision_encoder"), 0);
+    cJSON_Delete(json);
+    assert_int_equal(run("--model MODEL --hosts a:2"), FLO_OK);
+    assert_non_null(strstr(answer, "audio encoder"));
+    assert_non_null(strstr(answer, "vision encoder"));
+
+    char path[] = "/tmp/flotilla-plan-XXXXXX", words[256];
+    int file = mkstemp(path);
+    const char text[] = "{\"hosts\": [{\"host\": \"a\"}, {\"host\": \"b\"}, {\"host\": \"c\"}],"
+                        " \"pins\": [{\"part\": \"vision_encoder\", \"host\": \"c\"}]}";
+    assert_true(file >= 0 && write(file, text, strlen(text)) == (ssize_t)strlen(text));
+    snprintf(words, sizeof words, "--model MODEL --cluster %s --json", path);
+    assert_int_equal(run(words), FLO_OK);
+    json = cJSON_Parse(answer);
+    workers = cJSON_GetObjectItemCaseSensitive(json, "workers");
+    const cJSON *parts = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(workers, 2), "parts");
+    const cJSON *last = cJSON_GetArrayItem(parts, cJSON_GetArraySize(parts) - 1);
+    assert_string_equal(last->valuestring, "vision_encoder");
+    cJSON_Delete(json);
+    snprintf(words, sizeof words, "--model MODEL --cluster %s --workers 2", path);
+    assert_int_equal(run(words), FLO_USAGE);
+    assert_non_null(strstr(err.text, "\"c\""));
+    close(file);
+    unlink(path);
 }
 
 static void this_machine_alone_can_be_planned(void **state)
@@ -195,6 +244,7 @@ int main(void)
         cmocka_unit_test(a_plan_has_the_keys_of_its_interface),
         cmocka_unit_test(what_does_not_fit_ends_with_3_and_says_where),
         cmocka_unit_test(people_get_a_line_and_a_bar_for_each_worker),
+        cmocka_unit_test(encoders_can_be_left_out_and_pinned),
         cmocka_unit_test(this_machine_alone_can_be_planned),
         cmocka_unit_test(wrong_use_ends_with_2_and_an_empty_answer),
     };

@@ -37,6 +37,27 @@ static void make_plan(int32_t n_workers, int32_t n_stages, bool deterministic)
     for (int32_t i = 0; i < 9; i++) {
         model.text.layer_is_sparse[i] = i != 4;
     }
+    model.has_audio = model.has_vision = true;
+    model.audio = (audio_config){.n_mel_bins = 16,
+                                 .d_model = 32,
+                                 .n_layers = 2,
+                                 .n_heads = 2,
+                                 .ffn_dim = 48,
+                                 .n_window = 50,
+                                 .n_window_infer = 200,
+                                 .downsample_hidden_size = 8,
+                                 .output_dim = 64};
+    model.vision = (vision_config){.depth = 2,
+                                   .hidden_size = 32,
+                                   .n_heads = 2,
+                                   .intermediate_size = 48,
+                                   .in_channels = 3,
+                                   .patch_size = 16,
+                                   .temporal_patch_size = 2,
+                                   .spatial_merge_size = 2,
+                                   .out_hidden_size = 64,
+                                   .n_position_embeddings = 16,
+                                   .n_deepstack = 1};
     for (int32_t i = 0; i < n_workers; i++) {
         facts[i].memory_bytes = (uint64_t)5 << 40;
         facts[i].read_gb_per_s = 10 + i;
@@ -85,6 +106,8 @@ static void a_plan_arrives_as_it_was_sent(void **state)
         assert_int_equal(got.n_stages, sent.n_stages);
         assert_int_equal(got.kv_tokens, sent.kv_tokens);
         assert_int_equal(got.deterministic, sent.deterministic);
+        assert_true(got.vision_patches_max == sent.vision_patches_max &&
+                    got.vision_patches_max > 0);
         flo__assignment__free_unpacked(a, NULL);
     }
 }
@@ -120,6 +143,12 @@ static void no_field_may_be_another(void **state)
         p->has_final_norm = !p->has_final_norm;
         refuse(a);
         p->has_final_norm = !p->has_final_norm;
+        p->has_audio_encoder = !p->has_audio_encoder;
+        refuse(a);
+        p->has_audio_encoder = !p->has_audio_encoder;
+        p->has_vision_encoder = !p->has_vision_encoder;
+        refuse(a);
+        p->has_vision_encoder = !p->has_vision_encoder;
     }
     assert_int_equal(plan_from_message(&got, a, &model, &err), FLO_OK);
     flo__assignment__free_unpacked(a, NULL);
@@ -142,6 +171,13 @@ static void counts_are_held_to_the_model(void **state)
         refuse(a);
     }
     a->kv_tokens = 1024;
+    static const int64_t patches[] = {0, -4, 2, INT64_MIN, INT64_MAX};
+    int64_t most = a->vision_patches_max;
+    for (int i = 0; i < 5; i++) {
+        a->vision_patches_max = patches[i];
+        refuse(a);
+    }
+    a->vision_patches_max = most;
     size_t n = a->n_workers;
     a->n_workers = 0;
     refuse(a);
@@ -167,7 +203,7 @@ static void payloads_have_room_for_every_message(void **state)
     assert_true(bound >= STEP_ROWS_MAX * h);                    /* activations */
     assert_true(bound >= HEAD_ROWS_MAX * 5000 * sizeof(float)); /* whole rows of logits */
     assert_true(bound >= STEP_ROWS_MAX * 8 * sizeof(float));    /* a router's dump */
-    model.has_vision = true;
+    assert_int_equal(plan_encode_part_bytes(&model, &sent), bound / 4 * 4);
     model.vision.n_deepstack = 3;
     assert_true(plan_payload_bytes_max(&model, &sent) >= STEP_ROWS_MAX * 4 * h);
     model.text.n_experts_per_token = 8;

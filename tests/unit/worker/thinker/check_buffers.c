@@ -37,16 +37,18 @@ static void hold(const model_config *m, int32_t n_workers, int32_t n_stages, boo
     for (int32_t i = 0; i < n_workers; i++) {
         const plan_worker *w = &the_plan.workers[i];
         worker_buffers b = worker_buffers_of(m, &the_plan, w);
-        uint64_t taken = b.messages + b.head + b.step + b.rows + 2 * SLABS_BYTES;
+        uint64_t taken =
+            b.messages + b.head + b.step + b.rows + b.sounds + b.pictures + 2 * SLABS_BYTES;
         if (taken > w->work_bytes) {
-            fail_msg("worker %d of %d in %d stages%s, hidden %d, experts %d x %d of %d, dense %d, "
-                     "vocabulary %d: takes %llu (messages %zu, head %zu, step %zu, rows %zu), "
-                     "planned are %llu",
-                     i, n_workers, n_stages, deterministic ? ", deterministic" : "",
-                     m->text.hidden_size, m->text.n_experts, m->text.expert_size,
-                     m->text.n_experts_per_token, m->text.dense_size, m->text.vocab_size,
-                     (unsigned long long)taken, b.messages, b.head, b.step, b.rows,
-                     (unsigned long long)w->work_bytes);
+            fail_msg(
+                "worker %d of %d in %d stages%s, hidden %d, experts %d x %d of %d, dense %d, "
+                "vocabulary %d: takes %llu (messages %zu, head %zu, step %zu, rows %zu, sounds "
+                "%zu, pictures %zu), "
+                "planned are %llu",
+                i, n_workers, n_stages, deterministic ? ", deterministic" : "", m->text.hidden_size,
+                m->text.n_experts, m->text.expert_size, m->text.n_experts_per_token,
+                m->text.dense_size, m->text.vocab_size, (unsigned long long)taken, b.messages,
+                b.head, b.step, b.rows, b.sounds, b.pictures, (unsigned long long)w->work_bytes);
         }
     }
 }
@@ -58,6 +60,33 @@ static void hold_splits(const model_config *m)
             hold(m, workers, stages, workers % 2 == 0);
         }
     }
+}
+
+/* Encoders of the published shapes; what they take is drawn in check_encoders. */
+static void with_encoders(model_config *m)
+{
+    m->has_audio = m->has_vision = true;
+    m->audio = (audio_config){.n_mel_bins = 128,
+                              .d_model = 1280,
+                              .n_layers = 32,
+                              .n_heads = 20,
+                              .ffn_dim = 5120,
+                              .n_window = 50,
+                              .n_window_infer = 800,
+                              .downsample_hidden_size = 480,
+                              .output_dim = m->text.hidden_size};
+    m->vision = (vision_config){.depth = 27,
+                                .hidden_size = 1152,
+                                .n_heads = 16,
+                                .intermediate_size = 4304,
+                                .in_channels = 3,
+                                .patch_size = 16,
+                                .temporal_patch_size = 2,
+                                .spatial_merge_size = 2,
+                                .out_hidden_size = m->text.hidden_size,
+                                .n_position_embeddings = 2304,
+                                .n_deepstack = 3,
+                                .deepstack_layers = {8, 16, 24}};
 }
 
 static void the_published_shapes_are_covered(void **state)
@@ -75,6 +104,7 @@ static void the_published_shapes_are_covered(void **state)
                            .expert_size = 768,
                            .dense_size = 768};
     memset(m.text.layer_is_sparse, 1, 48);
+    with_encoders(&m);
     hold_splits(&m);
     m.text.layer_is_sparse[7] = false;
     m.text.dense_size = 6144;
@@ -102,7 +132,9 @@ static void drawn_shapes_are_covered(void **state)
         for (int32_t i = 0; i < 8; i++) {
             t->layer_is_sparse[i] = t->n_experts > 0 && (i == 0 || rig_below(&seed, 3) > 0);
         }
+        with_encoders(&m);
         m.has_vision = again % 2 == 0;
+        m.has_audio = again % 3 == 0;
         hold_splits(&m);
     }
 }

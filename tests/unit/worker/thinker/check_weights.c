@@ -172,7 +172,8 @@ static void make_plan(const model_config *m, int32_t n_workers, int32_t n_stages
                             .n_workers = n_workers,
                             .workers = facts,
                             .n_stages = n_stages,
-                            .kv_tokens = 64};
+                            .kv_tokens = 64,
+                            .no_media = true};
     if (plan_make(&the_plan, &request, &misfit, &err) != FLO_OK) {
         fail_msg("%s", err.text);
     }

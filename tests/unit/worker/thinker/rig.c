@@ -91,6 +91,7 @@ void rig_open(rig *r, const model_config *m, const rig_shape *shape, const weigh
                             .workers = facts,
                             .n_stages = shape->n_stages,
                             .kv_tokens = 1024,
+                            .no_media = true,
                             .deterministic = shape->deterministic};
     must(plan_make(&r->plan, &request, &misfit, &err), &err);
     must(kernels_init(&err), &err);
