@@ -76,14 +76,14 @@ static flo_code unpack(notes *s, span *text, flo_err *err)
     if (s->unpacked == NULL && (s->unpacked = malloc(NOTES_BYTES_MAX + 1)) == NULL) {
         return flo_fail(err, FLO_FAIL, "no memory to read a PNG's notes");
     }
-    uLongf n = (uLongf)NOTES_BYTES_MAX - s->n_unpacked + 1;
+    uLongf n = (uLongf)(NOTES_BYTES_MAX + 1 - s->n_unpacked);
     int zlib = uncompress(s->unpacked, &n, text->at, (uLong)text->n);
-    if (zlib == Z_BUF_ERROR && n == (uLongf)NOTES_BYTES_MAX - s->n_unpacked + 1) {
+    s->n_unpacked += n; /* what a damaged one cost counts too */
+    if (zlib == Z_BUF_ERROR || s->n_unpacked > NOTES_BYTES_MAX) {
         return flo_fail(err, FLO_USAGE,
                         "a PNG with notes that unpack to more than %d bytes; save it without them",
                         NOTES_BYTES_MAX);
     }
-    s->n_unpacked += zlib == Z_OK ? n : 0;
     *text = (span){s->unpacked, zlib == Z_OK ? n : 0};
     return FLO_OK;
 }
