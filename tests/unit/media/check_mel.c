@@ -16,6 +16,7 @@
 #include "coordinator/media/mel.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
