@@ -83,7 +83,7 @@ static void silence_lies_at_the_floor(void **state)
 static void a_longer_sound_changes_the_tail_alone(void **state)
 {
     (void)state;
-    const int64_t n = 8080;
+    const int64_t n = 8001;
     float *x = two_tones(n), *alone = features(x, n, n, 1), *beside = features(x, n, 20000, 1);
     int64_t a = mel_frames(n, n, HOP), b = mel_frames(n, 20000, HOP);
     assert_int_equal(a, 50);
