@@ -136,14 +136,21 @@ static void find_tensor(weight_loader *l, fill_job *job, int32_t n_dims, const i
     }
 }
 
-const float *weight_vector(weight_loader *l, const char *name, int32_t n)
+const float *weight_vectors(weight_loader *l, const char *const *names, int32_t n_names, int32_t n)
 {
-    float *at = place(l, (uint64_t)n * sizeof *at);
-    fill_job *job = add_job(l, name, FILL_F32, at);
-    if (job != NULL) {
-        find_tensor(l, job, 1, (int64_t[]){n}, 1, n);
+    float *at = place(l, (uint64_t)n_names * (uint64_t)n * sizeof *at);
+    for (int32_t i = 0; i < n_names; i++) {
+        fill_job *job = add_job(l, names[i], FILL_F32, at + (size_t)i * (size_t)n);
+        if (job != NULL) {
+            find_tensor(l, job, 1, (int64_t[]){n}, 1, n);
+        }
     }
     return at;
+}
+
+const float *weight_vector(weight_loader *l, const char *name, int32_t n)
+{
+    return weight_vectors(l, &name, 1, n);
 }
 
 const bf16 *weight_table(weight_loader *l, const char *name, int32_t rows, int32_t columns)

@@ -40,6 +40,9 @@ flo_code weight_loader_new(weight_loader **out, uint64_t region_bytes, const wei
 /* f32 vector of n entries. */
 const float *weight_vector(weight_loader *l, const char *name, int32_t n);
 
+/* n_names vectors of n entries each, one right after the other as if they were one. */
+const float *weight_vectors(weight_loader *l, const char *const *names, int32_t n_names, int32_t n);
+
 /* bf16 rows as they are, [rows][columns] (a table that is looked up). */
 const bf16 *weight_table(weight_loader *l, const char *name, int32_t rows, int32_t columns);
 
