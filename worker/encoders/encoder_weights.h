@@ -2,8 +2,9 @@
  * encoder_weights.h - the tensors of the audio and the vision encoder, packed.
  *
  * Convolutions work on [time][mel][channel] rows, so their weights' columns are put in the order
- * [ky][kx][in channel], and conv_out's in the order [mel][channel]. Sizes: plan_audio_bytes and
- * plan_vision_bytes (common/plan_parts.h), which list the same in the same order.
+ * [time][mel][in channel] (what one output sees of a point in time then lies in one piece), and
+ * conv_out's in the order [mel][channel]. Sizes: plan_audio_bytes and plan_vision_bytes
+ * (common/plan_parts.h), which list the same in the same order.
  */
 #ifndef FLOTILLA_WORKER_ENCODERS_ENCODER_WEIGHTS_H
 #define FLOTILLA_WORKER_ENCODERS_ENCODER_WEIGHTS_H
