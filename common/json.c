@@ -377,6 +377,12 @@ const cJSON *json_member(const cJSON *object, const char *name)
     return found;
 }
 
+const cJSON *json_given(const cJSON *object, const char *name)
+{
+    const cJSON *item = json_member(object, name);
+    return item == NULL || cJSON_IsNull(item) ? NULL : item;
+}
+
 size_t json_restore_nul(char *text, size_t n_bytes)
 {
     size_t n = 0;

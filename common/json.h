@@ -38,6 +38,10 @@ flo_code json_read(cJSON **out, const char *path, size_t bytes_max, flo_err *err
 /* The member of that name, the last one where it stands twice (as in Python); NULL: none. */
 const cJSON *json_member(const cJSON *object, const char *name);
 
+/* The same, but NULL also where it is null: a key with null is a key left out, as in OpenAI's
+ * clients. */
+const cJSON *json_given(const cJSON *object, const char *name);
+
 /* The bytes of a string's value with U+0000 as a zero byte; malloc'd and NUL-terminated. NULL: no
  * memory. item must be a string. */
 char *json_string_copy(const cJSON *item, size_t *n_bytes);

@@ -1077,6 +1077,13 @@ const char *model_variant_name(model_variant v)
     return names[v];
 }
 
+void model_config_keep_layers(model_config *c, int32_t n)
+{
+    if (n > 0 && n < c->text.n_layers) {
+        c->text.n_layers = n;
+    }
+}
+
 /* The encoders' numbers, all of type int32_t. */
 static uint64_t encoders_fingerprint(uint64_t hash, const model_config *c)
 {

@@ -139,6 +139,10 @@ flo_code model_config_read_shapes(model_config *c, const char *folder, flo_err *
 /* The same as model_config_read from the text of a file; name leads the sentence. */
 flo_code model_config_parse(model_config *c, const char *json, const char *name, flo_err *err);
 
+/* Leaves the first n thinker layers of a configuration (n from 1; 0, or more than there are: all):
+ * for measurements on machines that cannot hold all of them. */
+void model_config_keep_layers(model_config *c, int32_t n);
+
 /* A hash of the numbers that the thinker and the encoders compute with; equal configurations give equal hashes. */
 uint64_t model_config_fingerprint(const model_config *c);
 

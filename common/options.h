@@ -37,6 +37,7 @@ typedef struct run_options {
     int64_t kv_tokens;
     int64_t max_media_pixels; /* a picture or frame of more is not decoded; 0: MEDIA_PIXELS_MAX */
     bool allow_media_urls;    /* http and https may be what a medium is named by */
+    int64_t n_layers; /* the first of the thinker's, for measurements; 0: all */
     bool no_speech, no_media, deterministic;
     bool json, quiet, verbose;
 } run_options;
