@@ -85,6 +85,8 @@ static const struct {
     [MSG_ENCODE_CANCEL] = {"EncodeCancel", &flo__encode_cancel__descriptor},
     [MSG_ENCODE_PROGRESS] = {"EncodeProgress", &flo__encode_progress__descriptor},
     [MSG_EMBEDDINGS] = {"Embeddings", &flo__embeddings__descriptor},
+    [MSG_PEAK_ASK] = {"PeakAsk", &flo__peak_ask__descriptor},
+    [MSG_PEAK] = {"Peak", &flo__peak__descriptor},
 };
 
 const char *message_kind_name(message_kind kind)

@@ -48,6 +48,8 @@ typedef enum message_kind {
     MSG_ENCODE_CANCEL,
     MSG_ENCODE_PROGRESS,
     MSG_EMBEDDINGS,
+    MSG_PEAK_ASK,
+    MSG_PEAK,
     MSG_KINDS
 } message_kind;
 
@@ -112,6 +114,8 @@ typedef struct incoming {
         const Flo__EncodeCancel *encode_cancel;
         const Flo__EncodeProgress *encode_progress;
         const Flo__Embeddings *embeddings;
+        const Flo__PeakAsk *peak_ask;
+        const Flo__Peak *peak;
     } as;
 } incoming;
 

@@ -7,6 +7,7 @@
  */
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/plan_parts.h"
 #include "proto/plan_message.h"
 #include "worker/buffers.h"
 #include "worker/node.h"
@@ -81,6 +82,7 @@ static void sit_down(worker *w, const Flo__Setup *setup, node_seat *seat)
 typedef struct load_report {
     worker *w;
     int64_t last_ms;
+    uint64_t before, part; /* of the plan's bytes: loaded before this part, and of it */
 } load_report;
 
 static void tell_progress(void *arg, uint64_t done, uint64_t total)
@@ -88,13 +90,15 @@ static void tell_progress(void *arg, uint64_t done, uint64_t total)
     load_report *r = arg;
     int64_t now_ms = clock_ms();
     transport_progress(r->w->transport);
-    if (done > 0 && done < total && now_ms - r->last_ms < PROGRESS_MS) {
+    bool last = done == total && r->before + r->part == r->w->me->weight_bytes;
+    if (done > 0 && !last && now_ms - r->last_ms < PROGRESS_MS) {
         return;
     }
     r->last_ms = now_ms;
     Flo__LoadProgress p = FLO__LOAD_PROGRESS__INIT;
-    p.bytes_done = done;
-    p.bytes_total = total;
+    double share = total > 0 ? (double)done / (double)total : 1;
+    p.bytes_done = r->before + (uint64_t)(share * (double)r->part);
+    p.bytes_total = r->w->me->weight_bytes;
     transport_send(r->w->transport, 0, LANE_MAIN, MSG_LOAD_PROGRESS, &p.base);
 }
 
@@ -120,7 +124,10 @@ static void load_weights(worker *w, const char *folder, bool dummy, uint64_t fin
     flo_err err;
     weights_source source = {.checkpoint = NULL, .seed = 1};
     checkpoint *c = NULL;
-    load_report report = {.w = w};
+    uint64_t encoders = (w->me->has_audio_encoder ? plan_audio_bytes(&w->model) : 0) +
+                        (w->me->has_vision_encoder ? plan_vision_bytes(&w->model) : 0);
+    load_report report = {.w = w, .part = w->me->weight_bytes - encoders};
+    load_watch watch = {tell_progress, &report};
     if (!dummy) {
         uint64_t here;
         worker_require(w, checkpoint_open(&c, folder, &err), &err);
@@ -132,6 +139,9 @@ static void load_weights(worker *w, const char *folder, bool dummy, uint64_t fin
                    stage_weights_load(&w->stage.weights, &w->model, w->me, &source, w->stage.pool,
                                       tell_progress, &report, &err),
                    &err);
+    report.before = report.part;
+    report.part = encoders;
+    worker_require(w, worker_encoders_load(w, &source, &watch, &err), &err);
     checkpoint_close(c);
 }
 
@@ -144,6 +154,7 @@ static void take_memory(worker *w)
     worker_require(w, arena_open(&w->messages, sizes.messages, &err), &err);
     worker_require(w, arena_open(&w->head, sizes.head, &err), &err);
     worker_require(w, arena_open(&w->stage.arena, sizes.step, &err), &err);
+    worker_require(w, worker_encoders_open(w, &err), &err);
     if (w->me->place == 0) {
         arena rows;
         w->x_bytes = sizes.rows;
@@ -165,6 +176,7 @@ static void take_parts(worker *w, const Flo__Assignment *a)
                    dummy ? model_config_read_shapes(&w->model, folder, &err)
                          : model_config_read(&w->model, folder, &err),
                    &err);
+    model_config_keep_layers(&w->model, a->layers);
     require_same(w, folder, model_config_fingerprint(&w->model), a->config_fingerprint);
     worker_require(w, plan_from_message(&w->plan, a, &w->model, &err), &err);
     if (w->plan.n_workers != transport_size(w->transport) - 1) {
@@ -186,7 +198,8 @@ static void take_parts(worker *w, const Flo__Assignment *a)
 
     Flo__Ready ready = FLO__READY__INIT;
     ready.epoch = w->epoch;
-    ready.weight_bytes = w->stage.weights.region_bytes;
+    ready.weight_bytes = w->stage.weights.region_bytes + w->encoders.audio_weights.region_bytes +
+                         w->encoders.vision_weights.region_bytes;
     transport_send(w->transport, 0, LANE_MAIN, MSG_READY, &ready.base);
 }
 
@@ -208,6 +221,7 @@ static void serve(worker *w)
 
 static void free_worker(worker *w)
 {
+    worker_encoders_close(w);
     stage_weights_free(&w->stage.weights);
     kv_cache_free(w->stage.cache);
     thread_pool_free(w->stage.pool);

@@ -4,13 +4,15 @@
 #include "worker/worker.h"
 
 #include "common/check.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/process.h"
+#include "worker/peak.h"
 
 #include <stdlib.h>
 #include <time.h>
 
-enum { END_WAIT_MS = 10000 };
+enum { END_WAIT_MS = 10000, QUIET_US = 1000, STARVED_US = 100000 };
 
 void worker_fail(worker *w, flo_code code, const flo_err *err)
 {
@@ -79,12 +81,44 @@ static void on_stats_ask(worker *w, const incoming *in)
     transport_send(w->transport, 0, LANE_MAIN, MSG_STATS, &stats.base);
 }
 
+static void on_peak_ask(worker *w, const incoming *in)
+{
+    worker_check_epoch(w, in, in->as.peak_ask->epoch);
+    Flo__Peak peak = FLO__PEAK__INIT;
+    peak.epoch = w->epoch;
+    peak.gflop_per_s = fma_peak(w->stage.pool);
+    transport_send(w->transport, 0, LANE_MAIN, MSG_PEAK, &peak.base);
+}
+
+/* The next message. While a medium is being encoded, slices of it run in between; one takes a few
+ * 10 ms, and while it runs nobody's step does. So slices wait until no message has come for
+ * QUIET_US (the layers of a step follow each other faster than that), but not for longer than
+ * STARVED_US: a medium gets its share even where tokens never pause. */
+static void next_message(worker *w, incoming *in)
+{
+    flo_err err;
+    bool found = false;
+    int64_t since = clock_us();
+    while (worker_encode_busy(w)) {
+        int64_t now = clock_us();
+        if (now - w->sliced_us > STARVED_US || now - since > QUIET_US) {
+            worker_encode(w);
+            w->sliced_us = clock_us();
+        }
+        worker_require(w, transport_poll(w->transport, LANE_MAIN, &found, in, &err), &err);
+        if (found) {
+            return;
+        }
+    }
+    worker_require(w, transport_wait(w->transport, LANE_MAIN, in, &err), &err);
+}
+
 void worker_serve(worker *w)
 {
     for (;;) {
         incoming in;
         flo_err err;
-        worker_require(w, transport_wait(w->transport, LANE_MAIN, &in, &err), &err);
+        next_message(w, &in);
         log_trace("%s from rank %d", message_kind_name(in.kind), in.source);
         switch (in.kind) {
         case MSG_STEP:
@@ -99,8 +133,20 @@ void worker_serve(worker *w)
         case MSG_HEAD_JOB:
             worker_on_head_job(w, &in);
             break;
+        case MSG_ENCODE_JOB:
+            worker_on_encode_job(w, &in);
+            break;
+        case MSG_ENCODE_INPUT:
+            worker_on_encode_input(w, &in);
+            break;
+        case MSG_ENCODE_CANCEL:
+            worker_on_encode_cancel(w, &in);
+            break;
         case MSG_STATS_ASK:
             on_stats_ask(w, &in);
+            break;
+        case MSG_PEAK_ASK:
+            on_peak_ask(w, &in);
             break;
         case MSG_SHUTDOWN:
             return;

@@ -12,8 +12,9 @@
 #include "proto/transport.h"
 #include "worker/thinker/head.h"
 #include "worker/thinker/stage.h"
+#include "worker/worker_encode.h"
 
-typedef struct worker {
+struct worker {
     transport *transport;
     uint64_t epoch;
     model_config model;
@@ -24,8 +25,10 @@ typedef struct worker {
     size_t x_bytes;
     arena messages; /* lists of the messages being made or taken apart; reset per step */
     arena head;     /* logits of HEAD_ROWS_MAX rows */
+    worker_encoders encoders;
+    int64_t sliced_us; /* when an encoder's last slice ended */
     uint64_t n_steps, compute_us;
-} worker;
+};
 
 /* Tells the coordinator why this worker cannot go on, and waits to be ended. */
 _Noreturn void worker_fail(worker *w, flo_code code, const flo_err *err);
