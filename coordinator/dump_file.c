@@ -3,6 +3,7 @@
  */
 #include "coordinator/dump_file.h"
 
+#include "common/patches.h"
 #include "common/safetensors_write.h"
 
 #include <stdio.h>
@@ -72,14 +73,20 @@ static flo_code write_ids(dump_file *d, size_t entry, uint64_t first_byte, const
     return code;
 }
 
-static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_rows,
-                          int32_t columns, bool is_ids, const void *data, flo_err *err)
+static size_t entry_of(const dump_file *d, const char *name)
 {
-    dump_file *d = arg;
     size_t i = 0;
     while (i < d->n && strcmp(d->names[i], name) != 0) {
         i++;
     }
+    return i;
+}
+
+static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_rows,
+                          int32_t columns, bool is_ids, const void *data, flo_err *err)
+{
+    dump_file *d = arg;
+    size_t i = entry_of(d, name);
     if (i == d->n || d->entries[i].shape[1] != columns) {
         return flo_fail(err, FLO_FAIL,
                         "a worker sent rows of %s with %d columns, which the dump has no "
@@ -95,29 +102,182 @@ static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_
     return safetensors_write(d->writer, i, cell * sizeof(float), data, n * sizeof(float), err);
 }
 
-/* Text has the same position on all three axes. */
-static flo_code write_prompt(dump_file *d, const int32_t *prompt, int32_t n_prompt, flo_err *err)
+static flo_code write_prompt(dump_file *d, const prompt *p, flo_err *err)
 {
-    float *positions = malloc((size_t)n_prompt * 3 * sizeof *positions);
-    if (positions == NULL) {
-        return flo_fail(err, FLO_FAIL, "out of memory for the dump");
+    flo_code code = write_ids(d, 0, 0, p->ids, (size_t)p->n, err);
+    return code == FLO_OK ? safetensors_write(d->writer, 1, 0, p->axes,
+                                              3 * (size_t)p->n * sizeof *p->axes, err)
+                          : code;
+}
+
+/* --- what the encoders took and made -----------------------------------------------------------
+ */
+
+typedef struct media_dump {
+    dump_file *file;
+    const model_config *model;
+    const media_set *set;
+    const float (*levels)[256];
+    media_kind sight; /* the kind whose pixels are shown: as the reference has one set of them */
+} media_dump;
+
+static bool is_shown(const media_dump *m, const media_item *item, bool sound)
+{
+    return sound ? item->kind == MEDIA_AUDIO : item->kind == m->sight;
+}
+
+/* Number of media of that sense, and of their rows. */
+static int32_t count_shown(const media_dump *m, bool sound, int64_t *rows)
+{
+    int32_t n = 0;
+    *rows = 0;
+    for (int32_t i = 0; i < m->set->n; i++) {
+        if (is_shown(m, &m->set->items[i], sound)) {
+            *rows += m->set->items[i].layout.n_tokens;
+            n++;
+        }
     }
-    for (int32_t i = 0; i < 3 * n_prompt; i++) {
-        positions[i] = (float)(i % n_prompt);
+    return n;
+}
+
+static int64_t patch_floats(const vision_config *v)
+{
+    return (int64_t)v->in_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
+}
+
+static const media_item *first_sound(const media_set *s)
+{
+    for (int32_t i = 0; i < s->n; i++) {
+        if (s->items[i].kind == MEDIA_AUDIO) {
+            return &s->items[i];
+        }
     }
-    flo_code code = write_ids(d, 0, 0, prompt, (size_t)n_prompt, err);
-    if (code == FLO_OK) {
-        code = safetensors_write(d->writer, 1, 0, positions,
-                                 (size_t)n_prompt * 3 * sizeof *positions, err);
+    return NULL;
+}
+
+static void declare_media(media_dump *m)
+{
+    const vision_config *v = &m->model->vision;
+    int64_t rows, hidden = m->model->text.hidden_size;
+    if (count_shown(m, true, &rows) > 0) {
+        add(m->file, "input_features", -1, DTYPE_F32, m->model->audio.n_mel_bins,
+            first_sound(m->set)->n_mel_frames);
+        add(m->file, "audio_embeds", -1, DTYPE_F32, rows, hidden);
     }
-    free(positions);
+    int32_t n = count_shown(m, false, &rows);
+    if (n > 0) {
+        int64_t merged = (int64_t)v->spatial_merge_size * v->spatial_merge_size;
+        add(m->file, "pixel_values", -1, DTYPE_F32, rows * merged, patch_floats(v));
+        add(m->file, "grid_thw", -1, DTYPE_I64, n, 3);
+        add(m->file, "vision_embeds", -1, DTYPE_F32, rows, hidden);
+        for (int32_t k = 0; k < v->n_deepstack; k++) {
+            add(m->file, "deepstack", k, DTYPE_F32, rows, hidden);
+        }
+    }
+}
+
+/* One set of the results' rows (0: the merged ones, k: deep-stack set k - 1), part after part. */
+static flo_code write_results(const media_dump *m, const char *name, bool sound, int32_t which,
+                              flo_err *err)
+{
+    size_t entry = entry_of(m->file, name);
+    uint64_t at = 0;
+    flo_code code = FLO_OK;
+    for (int32_t i = 0; i < m->set->n; i++) {
+        const media_item *item = &m->set->items[i];
+        for (int32_t k = 0; k < item->n_parts && is_shown(m, item, sound) && code == FLO_OK; k++) {
+            const encoded *e = item->parts[k].result;
+            size_t set = (size_t)e->n_rows * (size_t)e->n_columns;
+            code = safetensors_write(m->file->writer, entry, at, e->rows + (size_t)which * set,
+                                     set * sizeof *e->rows, err);
+            at += set * sizeof *e->rows;
+        }
+    }
     return code;
 }
 
-flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
-                       const int32_t *prompt, int32_t n_prompt, flo_err *err)
+/* A part's patches, one row of blocks at a time. */
+static flo_code write_patches(const media_dump *m, const media_part *p, size_t entry, uint64_t *at,
+                              flo_err *err)
 {
-    size_t most = 8 + 4 * (size_t)m->text.n_layers;
+    const vision_config *v = &m->model->vision;
+    patch_source source = {.frames = p->input,
+                           .n_frames = p->n_frames,
+                           .grid_h = p->grid_h,
+                           .grid_w = p->grid_w,
+                           .levels = m->levels};
+    int32_t step = p->grid_w * v->spatial_merge_size;
+    size_t n_bytes = (size_t)step * (size_t)patch_floats(v) * sizeof(float);
+    float *rows = malloc(n_bytes);
+    flo_code code = rows != NULL ? FLO_OK : flo_fail(err, FLO_FAIL, "out of memory for the dump");
+    for (int32_t i = 0; i < p->grid_h * p->grid_w && code == FLO_OK; i += step) {
+        patches_fill(rows, &source, v, i, step);
+        code = safetensors_write(m->file->writer, entry, *at, rows, n_bytes, err);
+        *at += n_bytes;
+    }
+    free(rows);
+    return code;
+}
+
+static flo_code write_sights(const media_dump *m, flo_err *err)
+{
+    size_t pixels = entry_of(m->file, "pixel_values"), grids = entry_of(m->file, "grid_thw");
+    uint64_t pixels_at = 0, grids_at = 0;
+    flo_code code = FLO_OK;
+    for (int32_t i = 0; i < m->set->n && code == FLO_OK; i++) {
+        const media_item *item = &m->set->items[i];
+        if (!is_shown(m, item, false)) {
+            continue;
+        }
+        code = write_ids(m->file, grids, grids_at, item->layout.grid, 3, err);
+        grids_at += 3 * sizeof(int64_t);
+        for (int32_t k = 0; k < item->n_parts && code == FLO_OK; k++) {
+            code = write_patches(m, &item->parts[k], pixels, &pixels_at, err);
+        }
+    }
+    code = code == FLO_OK ? write_results(m, "vision_embeds", false, 0, err) : code;
+    for (int32_t k = 0; k < m->model->vision.n_deepstack && code == FLO_OK; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "deepstack.%d", k);
+        code = write_results(m, name, false, 1 + k, err);
+    }
+    return code;
+}
+
+static flo_code write_media(const media_dump *m, flo_err *err)
+{
+    int64_t rows;
+    flo_code code = FLO_OK;
+    const media_item *sound = first_sound(m->set);
+    if (sound != NULL) {
+        size_t n = (size_t)m->model->audio.n_mel_bins * (size_t)sound->n_mel_frames;
+        code = safetensors_write(m->file->writer, entry_of(m->file, "input_features"), 0,
+                                 sound->features, n * sizeof(float), err);
+        code = code == FLO_OK ? write_results(m, "audio_embeds", true, 0, err) : code;
+    }
+    if (code == FLO_OK && count_shown(m, false, &rows) > 0) {
+        code = write_sights(m, err);
+    }
+    return code;
+}
+
+static media_kind shown_sight(const media_set *s)
+{
+    for (int32_t i = 0; i < s->n; i++) {
+        if (s->items[i].kind == MEDIA_VIDEO) {
+            return MEDIA_VIDEO;
+        }
+    }
+    return MEDIA_IMAGE;
+}
+
+/* --- the file ----------------------------------------------------------------------------------
+ */
+
+flo_code dump_file_new(dump_file **out, const char *path, const model_config *m, const prompt *p,
+                       const media_set *media, const float levels[3][256], flo_err *err)
+{
+    size_t most = 16 + MODEL_DEEPSTACK_MAX + 4 * (size_t)m->text.n_layers;
     dump_file *d = calloc(1, sizeof *d);
     if (d != NULL) {
         d->entries = calloc(most, sizeof *d->entries);
@@ -127,13 +287,17 @@ flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
         dump_file_abandon(d);
         return flo_fail(err, FLO_FAIL, "out of memory for the dump");
     }
-    declare(d, m, n_prompt);
+    media_dump shown = {.file = d, .model = m, .set = media, .levels = levels};
+    declare(d, m, p->n);
+    if (media != NULL) {
+        shown.sight = shown_sight(media);
+        declare_media(&shown);
+    }
     d->sink.arg = d;
     d->sink.rows = take_rows;
     flo_code code = safetensors_create(&d->writer, path, d->entries, d->n, err);
-    if (code == FLO_OK) {
-        code = write_prompt(d, prompt, n_prompt, err);
-    }
+    code = code == FLO_OK ? write_prompt(d, p, err) : code;
+    code = code == FLO_OK && media != NULL ? write_media(&shown, err) : code;
     if (code != FLO_OK) {
         dump_file_abandon(d);
         return code;

@@ -3,20 +3,23 @@
  * reference data.
  *
  * hidden.0 .. hidden.L, hidden.norm, router_{logits,ids,weights}.i, logits, input_ids,
- * position_ids. Rows come from the stages in any order; the file's size is known from the prompt
- * and the model. Whole logits are left out for all but the last row where they would take over 4
- * GiB.
+ * position_ids; with media input_features (of the first sound), audio_embeds, and pixel_values,
+ * grid_thw, vision_embeds, deepstack.k (of the videos, or else of the pictures). Rows come from the
+ * stages in any order; the file's size is known from the prompt and the model. Whole logits are
+ * left out for all but the last row where they would take over 4 GiB.
  */
 #ifndef FLOTILLA_COORDINATOR_DUMP_FILE_H
 #define FLOTILLA_COORDINATOR_DUMP_FILE_H
 
 #include "common/model_config.h"
 #include "coordinator/generation.h"
+#include "coordinator/prompt.h"
 
 typedef struct dump_file dump_file;
 
-flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
-                       const int32_t *prompt, int32_t n_prompt, flo_err *err);
+/* media: encoded, or NULL; read now and never again. levels: what the bytes of pictures become. */
+flo_code dump_file_new(dump_file **out, const char *path, const model_config *m, const prompt *p,
+                       const media_set *media, const float levels[3][256], flo_err *err);
 const dump_sink *dump_file_sink(const dump_file *d);
 
 /* Puts the file in its place. FLO_FAIL where a row never came. Frees d. */

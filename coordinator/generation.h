@@ -47,10 +47,21 @@ typedef enum generation_state {
     GEN_DONE
 } generation_state;
 
+/* Where a row of the prompt comes from that is no token of text. */
+typedef struct media_row {
+    const float *row;   /* [H]; NULL: the embedding table */
+    const float *deep;  /* row of the first deep-stack set; NULL: none (sound, text) */
+    size_t deep_stride; /* floats from one set to the next */
+    uint64_t key;       /* of content and place: see kv_ledger.h */
+} media_row;
+
 typedef struct generation {
-    /* asked */
-    const int32_t *prompt; /* [n_prompt], outlives the generation */
+    /* asked; what is pointed to outlives the generation */
+    const int32_t *prompt; /* [n_prompt] */
     int32_t n_prompt;
+    const float *axes;      /* [3][n_prompt] positions: time, height, width */
+    float next_position[3]; /* of the first token of the answer */
+    const media_row *media; /* [n_prompt]; NULL: text alone */
     int32_t max_new;
     sampling sampling;
     int32_t logprobs; /* alternatives to report for each token; -1: no log-probabilities at all */

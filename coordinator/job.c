@@ -175,6 +175,7 @@ static flo_code send_assignments(job *j, const cluster *c, flo_err *err)
     plan_to_message(&assignment, &j->plan, &a);
     assignment.epoch = j->epoch;
     assignment.dummy = j->options.load_format == LOAD_DUMMY;
+    assignment.layers = (int32_t)j->options.n_layers;
     assignment.config_fingerprint = model_config_fingerprint(&j->model);
     assignment.weights_fingerprint = j->weights_fingerprint;
     for (int32_t rank = 1; rank <= j->n_workers; rank++) {
@@ -262,6 +263,10 @@ static flo_code open_text(job *j, flo_err *err)
     if (code != FLO_OK) {
         return code;
     }
+    code = preprocessor_read(&j->preprocessor, j->model_folder, &j->model, err);
+    if (code != FLO_OK) {
+        return code;
+    }
     code = tokenizer_open(&j->tokenizer, j->model_folder, err);
     if (code == FLO_OK) {
         code = chat_template_open(&j->chat_template, j->model_folder, err);
@@ -330,6 +335,9 @@ static flo_code read_model(job *j, flo_err *err)
     flo_code code = j->options.load_format == LOAD_DUMMY
                         ? model_config_read_shapes(&j->model, j->model_folder, err)
                         : model_config_read(&j->model, j->model_folder, err);
+    if (code == FLO_OK) {
+        model_config_keep_layers(&j->model, (int32_t)j->options.n_layers);
+    }
     if (code == FLO_OK && j->model.defaulted[0] != '\0') {
         log_warn("config.json does not say %s; the reference's defaults hold", j->model.defaulted);
     }
@@ -337,6 +345,20 @@ static flo_code read_model(job *j, flo_err *err)
         code = check_checkpoint(j, err);
     }
     return code == FLO_OK ? open_text(j, err) : code;
+}
+
+static flo_code open_desk(job *j, flo_err *err)
+{
+    media_desk_setup setup = {.transport = j->transport,
+                              .plan = &j->plan,
+                              .model = &j->model,
+                              .preprocessor = &j->preprocessor,
+                              .epoch = j->epoch,
+                              .cache_bytes = plan_encoder_cache_bytes(&j->model, &j->plan),
+                              .pixels_max = j->options.max_media_pixels > 0
+                                                ? (uint64_t)j->options.max_media_pixels
+                                                : MEDIA_PIXELS_MAX};
+    return media_desk_new(&j->desk, &setup, err);
 }
 
 static flo_code start_on(job *j, const cluster *c, flo_err *err)
@@ -357,7 +379,7 @@ static flo_code start_on(job *j, const cluster *c, flo_err *err)
     if (code == FLO_OK) {
         code = scheduler_new(&j->scheduler, j->transport, &j->plan, &j->model, j->epoch, err);
     }
-    return code;
+    return code == FLO_OK ? open_desk(j, err) : code;
 }
 
 flo_code job_start(job *j, flo_err *err)
@@ -406,8 +428,15 @@ static flo_code take_message(job *j, const incoming *in, flo_err *err)
         return scheduler_on_logits(j->scheduler, in, err);
     case MSG_DUMP_ROWS:
         return scheduler_on_dump(j->scheduler, in, err);
+    case MSG_EMBEDDINGS:
+        return media_desk_on_embeddings(j->desk, in, err);
+    case MSG_ENCODE_PROGRESS:
+        return media_desk_on_progress(j->desk, in, err);
     case MSG_STATS:
         return take_stats(j, in, err);
+    case MSG_PEAK:
+        j->peak_gflop_per_s = in->as.peak->gflop_per_s;
+        return FLO_OK;
     case MSG_FAULT:
         return worker_fault(j, in, err);
     default:
@@ -420,12 +449,15 @@ flo_code job_poll(job *j, bool *busy, flo_err *err)
 {
     incoming in;
     *busy = false;
+    bool found = false;
     if (j->broken == FLO_OK) {
+        media_desk_pump(j->desk, busy);
         scheduler_pump(j->scheduler);
-        j->broken = transport_poll(j->transport, LANE_MAIN, busy, &in, &j->cause);
+        j->broken = transport_poll(j->transport, LANE_MAIN, &found, &in, &j->cause);
     }
-    if (j->broken == FLO_OK && *busy) {
+    if (j->broken == FLO_OK && found) {
         j->broken = take_message(j, &in, &j->cause);
+        *busy = true;
     }
     if (j->broken != FLO_OK) {
         *err = j->cause;
@@ -453,10 +485,34 @@ flo_code job_ask_stats(job *j, flo_err *err)
     return FLO_OK;
 }
 
+flo_code job_ask_peak(job *j, int rank, double *gflop_per_s, flo_err *err)
+{
+    Flo__PeakAsk ask = FLO__PEAK_ASK__INIT;
+    ask.epoch = j->epoch;
+    j->peak_gflop_per_s = 0;
+    transport_send(j->transport, rank, LANE_MAIN, MSG_PEAK_ASK, &ask.base);
+    while (!(j->peak_gflop_per_s > 0)) {
+        bool busy;
+        flo_code code = job_poll(j, &busy, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        transport_pause(j->transport, busy);
+    }
+    *gflop_per_s = j->peak_gflop_per_s;
+    return FLO_OK;
+}
+
+/* Steps or encoder jobs are with the workers. */
+static bool has_work(const job *j)
+{
+    return scheduler_busy(j->scheduler) || media_desk_has_jobs(j->desk);
+}
+
 flo_code job_settle(job *j, flo_err *err)
 {
     double end = clock_s() + SETTLE_WAIT_S;
-    while (scheduler_busy(j->scheduler) && clock_s() < end) {
+    while (has_work(j) && clock_s() < end) {
         bool busy;
         flo_code code = job_poll(j, &busy, err);
         if (code != FLO_OK) {
@@ -465,7 +521,7 @@ flo_code job_settle(job *j, flo_err *err)
         transport_pause(j->transport, busy);
     }
     /* A worker's answer comes behind all it sent before (rows of a cancelled dump). */
-    if (!scheduler_busy(j->scheduler)) {
+    if (!has_work(j)) {
         flo_code code = job_ask_stats(j, err);
         if (code != FLO_OK || j->stats_due == 0) {
             return code;
@@ -481,6 +537,7 @@ void job_stop(job *j)
     for (int32_t rank = 1; rank <= j->n_workers; rank++) {
         transport_send(j->transport, rank, LANE_MAIN, MSG_SHUTDOWN, &m.base);
     }
+    media_desk_free(j->desk);
     scheduler_free(j->scheduler);
     tokenizer_close(j->tokenizer);
     chat_template_free(j->chat_template);

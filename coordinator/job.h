@@ -12,6 +12,7 @@
 #include "common/options.h"
 #include "common/plan.h"
 #include "coordinator/gateway_link.h"
+#include "coordinator/media/media_desk.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/tokenizer.h"
@@ -55,9 +56,12 @@ typedef struct job {
     int32_t n_workers;
     job_node nodes[PLAN_WORKERS_MAX];
     scheduler *scheduler;
+    preprocessor preprocessor;
+    media_desk *desk;
     double load_s;
-    int32_t stats_due; /* answers to StatsAsk that have not come yet */
-    flo_code broken;   /* why the job cannot go on, once it cannot */
+    int32_t stats_due;       /* answers to StatsAsk that have not come yet */
+    double peak_gflop_per_s; /* of the last Peak; 0: it has not come yet */
+    flo_code broken;         /* why the job cannot go on, once it cannot */
     flo_err cause;
 } job;
 
@@ -70,6 +74,9 @@ flo_code job_poll(job *j, bool *busy, flo_err *err);
 
 /* Asks all workers for their resident size and waits for it (bounded). */
 flo_code job_ask_stats(job *j, flo_err *err);
+
+/* Multiply-add peak of a worker's threads, measured now. Not while its answers are waited for. */
+flo_code job_ask_peak(job *j, int rank, double *gflop_per_s, flo_err *err);
 
 /* Waits until no step and no message of a worker is under way, for a few seconds at most; the
  * answers must have ended or been cancelled. Before job_stop: a worker told to leave would leave

@@ -14,8 +14,8 @@ typedef struct kv_entry {
     uint64_t sequence;
     int64_t blocks;
     uint64_t retired_at; /* of kept ones: the oldest goes first */
-    int32_t n;           /* of kept ones: tokens in the cache */
-    int32_t *ids;        /* [n] */
+    int32_t n;           /* of kept ones: positions in the cache */
+    uint64_t *keys;      /* [n] */
 } kv_entry;
 
 struct kv_ledger {
@@ -42,7 +42,7 @@ flo_code kv_ledger_new(kv_ledger **out, int64_t kv_tokens, flo_err *err)
 void kv_ledger_free(kv_ledger *l)
 {
     for (int i = 0; l != NULL && i < SEQUENCES_MAX; i++) {
-        free(l->entries[i].ids);
+        free(l->entries[i].keys);
     }
     free(l);
 }
@@ -61,7 +61,7 @@ static void add_op(kv_ledger *l, int kind, uint64_t sequence, uint64_t source, i
 static void drop(kv_ledger *l, kv_entry *e)
 {
     l->n_reserved -= e->blocks;
-    free(e->ids);
+    free(e->keys);
     *e = (kv_entry){0};
 }
 
@@ -116,7 +116,7 @@ static bool make_room(kv_ledger *l, int64_t blocks, const kv_entry *spared)
 }
 
 /* The kept sequence that shares the longest beginning with the prompt. */
-static kv_entry *best_kept(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int32_t *n_shared)
+static kv_entry *best_kept(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int32_t *n_shared)
 {
     kv_entry *best = NULL;
     *n_shared = 0;
@@ -126,7 +126,7 @@ static kv_entry *best_kept(kv_ledger *l, const int32_t *prompt, int32_t n_prompt
             continue;
         }
         int32_t n = 0, end = e->n < n_prompt - 1 ? e->n : n_prompt - 1;
-        while (n < end && e->ids[n] == prompt[n]) {
+        while (n < end && e->keys[n] == keys[n]) {
             n++;
         }
         if (n > *n_shared) {
@@ -145,12 +145,12 @@ static void take_over(kv_ledger *l, kv_entry *e, int64_t blocks, int32_t n_share
     l->n_reserved += blocks - e->blocks;
     e->blocks = blocks;
     e->active = true;
-    free(e->ids);
-    e->ids = NULL;
+    free(e->keys);
+    e->keys = NULL;
     e->n = 0;
 }
 
-bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int64_t n_tokens_max,
+bool kv_ledger_admit(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int64_t n_tokens_max,
                      bool fresh, uint64_t *sequence, int32_t *n_reused)
 {
     /* Operations wait for the next step; while one is under way, cancelled answers may add to them.
@@ -160,7 +160,7 @@ bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int6
     }
     int64_t blocks = blocks_for(n_tokens_max);
     int32_t n_shared = 0;
-    kv_entry *kept = fresh ? NULL : best_kept(l, prompt, n_prompt, &n_shared);
+    kv_entry *kept = fresh ? NULL : best_kept(l, keys, n_prompt, &n_shared);
     /* A conversation that goes on takes its sequence over; one that only begins alike shares it. */
     if (kept != NULL && kept->n - n_shared <= KV_FORK_MIN &&
         make_room(l, blocks > kept->blocks ? blocks - kept->blocks : 0, kept)) {
@@ -189,7 +189,7 @@ bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int6
     return true;
 }
 
-void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n, bool keep)
+void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const uint64_t *keys, int32_t n, bool keep)
 {
     kv_entry *e = NULL;
     for (int i = 0; i < SEQUENCES_MAX; i++) {
@@ -204,12 +204,12 @@ void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32
         drop(l, e);
         return;
     }
-    e->ids = keep ? malloc((size_t)n * sizeof *e->ids) : NULL;
-    if (e->ids == NULL) {
+    e->keys = keep ? malloc((size_t)n * sizeof *e->keys) : NULL;
+    if (e->keys == NULL) {
         forget(l, e);
         return;
     }
-    memcpy(e->ids, ids, (size_t)n * sizeof *ids);
+    memcpy(e->keys, keys, (size_t)n * sizeof *keys);
     e->n = n;
     e->retired_at = ++l->clock;
     l->n_reserved += blocks_for(n) - e->blocks;

@@ -33,15 +33,16 @@ flo_code kv_ledger_new(kv_ledger **out, int64_t kv_tokens, flo_err *err);
 void kv_ledger_free(kv_ledger *l);
 
 /* Admits a prompt that may grow to n_tokens_max positions: *sequence is its id, *n_reused how many
- * of its first positions are there already (less than n_prompt). False: no room now. `fresh`
- * forbids reuse. */
-bool kv_ledger_admit(kv_ledger *l, const int32_t *prompt, int32_t n_prompt, int64_t n_tokens_max,
+ * of its first positions are there already (less than n_prompt). keys [n_prompt] tell positions
+ * apart: equal keys in front mean equal keys and values in the caches (a token's id; for a row of a
+ * medium what its content and place hash to). False: no room now. `fresh` forbids reuse. */
+bool kv_ledger_admit(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int64_t n_tokens_max,
                      bool fresh, uint64_t *sequence, int32_t *n_reused);
 
-/* The sequence's answer is done; ids [n] are the tokens whose positions the caches hold. Keeps it
- * for later turns (copying ids), or forgets it. With n = 0 no step of it was ever sent: no cache
+/* The sequence's answer is done; keys [n] are those of the positions that the caches hold. Keeps it
+ * for later turns (copying keys), or forgets it. With n = 0 no step of it was ever sent: no cache
  * knows it, and none is told. */
-void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const int32_t *ids, int32_t n, bool keep);
+void kv_ledger_retire(kv_ledger *l, uint64_t sequence, const uint64_t *keys, int32_t n, bool keep);
 
 /* Operations that the next step must carry, in order; taken by the call. Returns their number. */
 int32_t kv_ledger_take_ops(kv_ledger *l, kv_op ops[KV_OPS_MAX]);

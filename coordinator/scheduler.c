@@ -42,7 +42,8 @@ struct scheduler {
     sent_step *sent; /* ring of n_sent_max */
     int32_t n_sent_max, first_sent, n_sent;
     arena arena;      /* of the step being made */
-    int32_t *history; /* [kv_tokens + 1] */
+    int32_t *history; /* [kv_tokens + 1] ids, for the sampler */
+    uint64_t *keys;   /* [kv_tokens + 1], for the ledger */
 };
 
 flo_code scheduler_new(scheduler **out, transport *t, const plan *p, const model_config *m,
@@ -60,7 +61,8 @@ flo_code scheduler_new(scheduler **out, transport *t, const plan *p, const model
     s->n_sent_max = p->n_stages;
     s->sent = calloc((size_t)s->n_sent_max, sizeof *s->sent);
     s->history = calloc((size_t)p->kv_tokens + 1, sizeof *s->history);
-    flo_code code = s->sent != NULL && s->history != NULL
+    s->keys = calloc((size_t)p->kv_tokens + 1, sizeof *s->keys);
+    flo_code code = s->sent != NULL && s->history != NULL && s->keys != NULL
                         ? FLO_OK
                         : flo_fail(err, FLO_FAIL, "out of memory for the scheduler");
     if (code == FLO_OK) {
@@ -89,6 +91,7 @@ void scheduler_free(scheduler *s)
     sampler_free(s->sampler);
     kv_ledger_free(s->ledger);
     free(s->history);
+    free(s->keys);
     free(s->sent);
     free(s);
 }
@@ -148,6 +151,27 @@ static void tell_done(generation *g, finish_reason finish)
     g->on_done(g);
 }
 
+static int32_t token_at(const generation *g, int32_t position)
+{
+    return position < g->n_prompt ? g->prompt[position] : g->ids[position - g->n_prompt];
+}
+
+/* The row of a medium at a position; NULL: text. */
+static const media_row *media_at(const generation *g, int32_t position)
+{
+    bool is_medium = g->media != NULL && position < g->n_prompt && g->media[position].row != NULL;
+    return is_medium ? &g->media[position] : NULL;
+}
+
+/* What tells the first n positions apart. */
+static void fill_keys(scheduler *s, const generation *g, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        const media_row *medium = media_at(g, i);
+        s->keys[i] = medium != NULL ? medium->key : (uint64_t)token_at(g, i);
+    }
+}
+
 /* Takes g off the active list once no step holds rows of it; its KV cache stays for later turns. */
 static void finish(scheduler *s, generation *g, finish_reason reason)
 {
@@ -158,11 +182,8 @@ static void finish(scheduler *s, generation *g, finish_reason reason)
         g->finish = reason;
         return;
     }
-    int32_t n = g->n_sent; /* prompt and answer tokens whose positions are computed */
-    for (int32_t i = 0; i < n; i++) {
-        s->history[i] = i < g->n_prompt ? g->prompt[i] : g->ids[i - g->n_prompt];
-    }
-    kv_ledger_retire(s->ledger, g->sequence, s->history, n, reason != FINISH_FAILED);
+    fill_keys(s, g, g->n_sent); /* prompt and answer tokens whose positions are computed */
+    kv_ledger_retire(s->ledger, g->sequence, s->keys, g->n_sent, reason != FINISH_FAILED);
     for (int32_t i = 0; i < s->n_active; i++) {
         if (s->active[i] == g) {
             memmove(&s->active[i], &s->active[i + 1],
@@ -219,9 +240,9 @@ static void admit(scheduler *s)
 {
     while (s->waiting != NULL) {
         generation *g = s->waiting;
-        if (!kv_ledger_admit(s->ledger, g->prompt, g->n_prompt,
-                             (int64_t)g->n_prompt + g->max_new - 1, g->dump != NULL, &g->sequence,
-                             &g->n_reused)) {
+        fill_keys(s, g, g->n_prompt);
+        if (!kv_ledger_admit(s->ledger, s->keys, g->n_prompt, (int64_t)g->n_prompt + g->max_new - 1,
+                             g->dump != NULL, &g->sequence, &g->n_reused)) {
             return;
         }
         s->waiting = g->next;
@@ -244,12 +265,31 @@ typedef struct step_builder {
     Flo__Span spans[KV_ACTIVE_MAX];
     Flo__Span *span_list[KV_ACTIVE_MAX];
     int32_t ids[STEP_ROWS_MAX];
-    float positions[STEP_ROWS_MAX];
+    float positions[3][STEP_ROWS_MAX];
+    const media_row *media[STEP_ROWS_MAX]; /* rows that come from media, in order */
+    int32_t n_media;
+    uint32_t deep_rows[STEP_ROWS_MAX]; /* those of them that have deep-stack features */
+    const media_row *deep[STEP_ROWS_MAX];
 } step_builder;
 
-static int32_t token_at(const generation *g, int32_t position)
+/* One row of a sequence: its id, or where it comes from, and its place on the three axes. */
+static void add_row(step_builder *b, const generation *g, int32_t position)
 {
-    return position < g->n_prompt ? g->prompt[position] : g->ids[position - g->n_prompt];
+    uint32_t at = b->header.rows++;
+    const media_row *medium = media_at(g, position);
+    b->ids[at] = medium != NULL ? -1 : token_at(g, position);
+    for (int axis = 0; axis < 3; axis++) {
+        b->positions[axis][at] =
+            position < g->n_prompt ? g->axes[(size_t)axis * (size_t)g->n_prompt + (size_t)position]
+                                   : g->next_position[axis] + (float)(position - g->n_prompt);
+    }
+    if (medium != NULL) {
+        b->media[b->n_media++] = medium;
+    }
+    if (medium != NULL && medium->deep != NULL) {
+        b->deep[b->header.n_deep_rows] = medium;
+        b->deep_rows[b->header.n_deep_rows++] = at;
+    }
 }
 
 static void add_span(step_builder *b, generation *g, int32_t n_rows)
@@ -270,8 +310,7 @@ static void add_span(step_builder *b, generation *g, int32_t n_rows)
         span->top = 0; /* the last row goes to the dump */
     }
     for (int32_t i = 0; i < n_rows; i++) {
-        b->ids[b->header.rows] = token_at(g, g->n_sent + i);
-        b->positions[b->header.rows++] = (float)(g->n_sent + i);
+        add_row(b, g, g->n_sent + i);
     }
     b->sent->spans[at] = (sent_row){g, span->want_logits};
     b->sent->n_spans++;
@@ -348,13 +387,55 @@ static void add_ops(step_builder *b)
     }
 }
 
+/* A tensor of a step's payload: n rows of H floats, at *n_bytes of it. */
+static void rows_tensor(Flo__Tensor *t, uint64_t shape[2], uint64_t *n_bytes)
+{
+    flo__tensor__init(t);
+    t->dtype = FLO__DTYPE__F32;
+    t->order = FLO__BYTE_ORDER__LITTLE;
+    t->shape = shape;
+    t->n_shape = 2;
+    t->offset = *n_bytes;
+    *n_bytes += shape[0] * shape[1] * sizeof(float);
+}
+
+/* The rows of media, and their deep-stack features, as the step's payload. */
+static void put_media(step_builder *b, Flo__Step *step)
+{
+    scheduler *s = b->s;
+    size_t hidden = (size_t)s->model->text.hidden_size, n_deep = b->header.n_deep_rows;
+    size_t n_sets = n_deep > 0 ? (size_t)s->model->vision.n_deepstack : 0;
+    uint64_t n_bytes = 0, *shapes = arena_take(&s->arena, 4 * sizeof *shapes);
+    Flo__Tensor *tensors = arena_take(&s->arena, (1 + n_sets) * sizeof *tensors);
+    shapes[0] = (uint64_t)b->n_media;
+    shapes[2] = n_deep;
+    shapes[1] = shapes[3] = hidden;
+    rows_tensor(&tensors[0], shapes, &n_bytes);
+    step->embeddings = &tensors[0];
+    step->deep = arena_take(&s->arena, (n_sets + 1) * sizeof *step->deep);
+    step->n_deep = n_sets;
+    for (size_t k = 0; k < n_sets; k++) {
+        rows_tensor(&tensors[1 + k], shapes + 2, &n_bytes);
+        step->deep[k] = &tensors[1 + k];
+    }
+    float *out = transport_payload(s->transport, n_bytes);
+    for (int32_t i = 0; i < b->n_media; i++, out += hidden) {
+        memcpy(out, b->media[i]->row, hidden * sizeof *out);
+    }
+    for (size_t k = 0; k < n_sets; k++) {
+        for (size_t i = 0; i < n_deep; i++, out += hidden) {
+            memcpy(out, b->deep[i]->deep + k * b->deep[i]->deep_stride, hidden * sizeof *out);
+        }
+    }
+}
+
 static void send_step(step_builder *b)
 {
     scheduler *s = b->s;
     size_t rows = b->header.rows;
     float *positions = arena_take(&s->arena, 3 * rows * sizeof *positions);
     for (size_t axis = 0; axis < 3; axis++) {
-        memcpy(positions + axis * rows, b->positions, rows * sizeof *positions);
+        memcpy(positions + axis * rows, b->positions[axis], rows * sizeof *positions);
     }
     add_ops(b);
     b->header.epoch = s->epoch;
@@ -362,10 +443,14 @@ static void send_step(step_builder *b)
     b->header.spans = b->span_list;
     b->header.positions = positions;
     b->header.n_positions = 3 * rows;
+    b->header.deep_rows = b->deep_rows;
     Flo__Step step = FLO__STEP__INIT;
     step.header = &b->header;
     step.token_ids = b->ids;
     step.n_token_ids = rows;
+    if (b->n_media > 0) {
+        put_media(b, &step);
+    }
     transport_send(s->transport, plan_stage_home(s->plan, 0), LANE_MAIN, MSG_STEP, &step.base);
     s->n_sent++;
 }
@@ -377,6 +462,7 @@ void scheduler_pump(scheduler *s)
         arena_reset(&s->arena);
         step_builder *b = arena_take(&s->arena, sizeof *b);
         b->s = s;
+        b->n_media = 0;
         b->sent = &s->sent[(s->first_sent + s->n_sent) % s->n_sent_max];
         b->sent->n_spans = b->sent->n_answered = 0;
         flo__step_header__init(&b->header);

@@ -144,7 +144,8 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     cJSON *root = NULL;
     flo_err err;
     request *r;
-    request_ends ends = {b, NULL, on_done};
+    request_ends ends = {b, NULL, on_done, NULL};
+    request_from from = {.local_files = true}; /* the file is of the person who started the job */
     char custom_id[256] = "";
     flo_code code = json_parse_request(&root, text, n_bytes, &err);
     if (code == FLO_OK) {
@@ -166,7 +167,7 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     if (code == FLO_OK) {
         char *body_text = cJSON_PrintUnformatted(body);
         code = body_text != NULL ? request_start(&r, b->job, (uint64_t)b->line, body_text,
-                                                 strlen(body_text), NULL, &ends, &err)
+                                                 strlen(body_text), &from, &ends, &err)
                                  : flo_fail(&err, FLO_FAIL, "out of memory for line %d", b->line);
         free(body_text);
     }
@@ -327,8 +328,9 @@ static void note_done(void *arg, request *r)
 flo_code serve_one(job *j, const char *body, size_t n_bytes, bool json, flo_err *err)
 {
     request *r, *ended = NULL;
-    request_ends ends = {&ended, json ? NULL : print_delta, note_done};
-    flo_code code = request_start(&r, j, 1, body, n_bytes, NULL, &ends, err);
+    request_ends ends = {&ended, json ? NULL : print_delta, note_done, NULL};
+    request_from from = {.local_files = true};
+    flo_code code = request_start(&r, j, 1, body, n_bytes, &from, &ends, err);
     while (code == FLO_OK && ended == NULL) {
         bool busy;
         code = job_poll(j, &busy, err);

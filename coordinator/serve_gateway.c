@@ -5,6 +5,7 @@
  * ends inside a call of the scheduler, so its answer is made one round later, when the loop is free
  * to ask the workers for their sizes.
  */
+#include "coordinator/bench.h"
 #include "coordinator/request.h"
 #include "coordinator/serve.h"
 #include "coordinator/verify.h"
@@ -25,6 +26,12 @@ static void on_delta(void *arg, request *r, const char *text, size_t n_bytes)
 {
     door *d = arg;
     gateway_link_delta(d->job->link, r->id, text, n_bytes);
+}
+
+static void on_stage(void *arg, request *r, const char *what, double share)
+{
+    door *d = arg;
+    gateway_link_stage(d->job->link, r->id, what, share);
 }
 
 static void on_done(void *arg, request *r)
@@ -72,19 +79,36 @@ static void run_verify(door *d, const Flo__Submit *s)
     gateway_link_done(d->job->link, s->request, code, err.text, "", 0);
 }
 
+/* So does a measurement. */
+static void run_bench(door *d, const Flo__Submit *s)
+{
+    flo_err err = {""};
+    char *json = NULL;
+    size_t n_bytes = 0;
+    flo_code code =
+        bench_run(d->job, (const char *)s->body.data, s->body.len, &json, &n_bytes, &err);
+    gateway_link_done(d->job->link, s->request, code, err.text, json, n_bytes);
+    free(json);
+}
+
 static void start_request(door *d, const Flo__Submit *s)
 {
     flo_err err;
     request *r;
-    request_ends ends = {d, on_delta, on_done};
+    request_ends ends = {d, on_delta, on_done, on_stage};
+    request_from from = {.local_files = s->local_files, .dump_path = s->dump};
     if (strcmp(s->kind, "verify") == 0) {
         run_verify(d, s);
         return;
     }
+    if (strcmp(s->kind, "bench") == 0) {
+        run_bench(d, s);
+        return;
+    }
     flo_code code =
         strcmp(s->kind, "completion") == 0
-            ? request_start(&r, d->job, s->request, (const char *)s->body.data, s->body.len,
-                            s->dump, &ends, &err)
+            ? request_start(&r, d->job, s->request, (const char *)s->body.data, s->body.len, &from,
+                            &ends, &err)
             : flo_fail(&err, FLO_USAGE, "the coordinator knows no request of kind \"%s\"", s->kind);
     if (code != FLO_OK) {
         gateway_link_done(d->job->link, s->request, code, err.text, "", 0);
@@ -98,7 +122,7 @@ static void cancel_request(door *d, uint64_t id)
 {
     for (request *r = d->running; r != NULL; r = r->next) {
         if (r->id == id) {
-            scheduler_cancel(d->job->scheduler, &r->generation);
+            request_cancel(r);
             return;
         }
     }
@@ -136,7 +160,7 @@ static flo_code end_requests(door *d, flo_err *err)
 {
     for (request *r = d->running, *next; r != NULL; r = next) {
         next = r->next; /* cancelling may move r to the other list */
-        scheduler_cancel(d->job->scheduler, &r->generation);
+        request_cancel(r);
     }
     flo_code code = job_settle(d->job, err);
     while (d->ended != NULL) {

@@ -22,9 +22,9 @@ static const section sections[] = {
     {"chat", verify_chat, NULL},
     {"thinker", verify_thinker, NULL},
     {"sampling", verify_sampling, NULL},
-    {"audio", NULL, "the audio encoder"},
-    {"image", NULL, "the vision encoder"},
-    {"video", NULL, "the vision encoder"},
+    {"audio", verify_audio, NULL},
+    {"image", verify_image, NULL},
+    {"video", verify_video, NULL},
     {"speech", NULL, "the talker"},
     {"code2wav", NULL, "the vocoder"},
 };

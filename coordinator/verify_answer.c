@@ -102,13 +102,12 @@ static void take_stop_ids(generation *g, const job *j)
     }
 }
 
-void answer_run_init(answer_run *a, const job *j, const int32_t *prompt, int32_t n_prompt,
-                     int32_t max_new, int32_t n_top, bool stops)
+void answer_run_init(answer_run *a, const job *j, const prompt *p, int32_t max_new, int32_t n_top,
+                     bool stops)
 {
     *a = (answer_run){.sink = {.logits = true, .rows = take_rows}};
     generation *g = &a->generation;
-    g->prompt = prompt;
-    g->n_prompt = n_prompt;
+    prompt_give(p, g);
     g->max_new = max_new;
     g->sampling = (sampling){.top_p = 1, .repetition_penalty = 1};
     g->logprobs = n_top;

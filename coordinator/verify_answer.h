@@ -9,6 +9,7 @@
 #define FLOTILLA_COORDINATOR_VERIFY_ANSWER_H
 
 #include "coordinator/job.h"
+#include "coordinator/prompt.h"
 #include "coordinator/verify_compare.h"
 
 typedef struct kept_tensor {
@@ -27,10 +28,11 @@ typedef struct answer_run { /* one answer */
     bool done;
 } answer_run;
 
-/* prompt [n_prompt] is borrowed until answer_run_free. max_new tokens are made greedily, with the
- * n_top best alternatives of each; generation stops at the job's stop ids if `stops`. */
-void answer_run_init(answer_run *a, const job *j, const int32_t *prompt, int32_t n_prompt,
-                     int32_t max_new, int32_t n_top, bool stops);
+/* p, laid out and with its media's rows, is borrowed until answer_run_free. max_new tokens are made
+ * greedily, with the n_top best alternatives of each; generation stops at the job's stop ids if
+ * `stops`. */
+void answer_run_init(answer_run *a, const job *j, const prompt *p, int32_t max_new, int32_t n_top,
+                     bool stops);
 void answer_run_free(answer_run *a);
 
 /* Submits all, and serves the job until the last is done. A refused or failed generation is in its

@@ -21,6 +21,9 @@ flo_code verify_tokenization(verify *v, flo_err *err);
 flo_code verify_template(verify *v, flo_err *err);
 flo_code verify_chat(verify *v, flo_err *err);
 flo_code verify_thinker(verify *v, flo_err *err);
+flo_code verify_audio(verify *v, flo_err *err);
+flo_code verify_image(verify *v, flo_err *err);
+flo_code verify_video(verify *v, flo_err *err);
 flo_code verify_sampling(verify *v, flo_err *err);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "common/json.h"
 #include "coordinator/verify_answer.h"
+#include "coordinator/verify_media.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -23,8 +24,8 @@ enum { TOP_DEFAULT = 8, BATCH_MAX = 64 };
 
 typedef struct thinker_case {
     verify_case files; /* of a kept case only its name is good */
-    int32_t *ids;      /* [n_ids] the prompt */
-    int32_t n_ids;
+    prompt prompt;
+    case_media media;
     int32_t *greedy; /* [n_greedy] the reference's answer */
     int32_t n_greedy, n_top;
     answer_run run;
@@ -32,15 +33,17 @@ typedef struct thinker_case {
 
 typedef struct thinker_section {
     verify *v;
+    char folder[VERIFY_PATH_MAX];
     thinker_case *batch[BATCH_MAX]; /* computed one by one already */
     size_t n_batch;
 } thinker_section;
 
 static void free_case(thinker_case *c)
 {
-    free(c->ids);
-    free(c->greedy);
     answer_run_free(&c->run);
+    prompt_free(&c->prompt);
+    case_media_free(&c->media);
+    free(c->greedy);
     free(c);
 }
 
@@ -72,7 +75,7 @@ static bool other_model(const thinker_case *t, const text_config *m, flo_err *er
     int64_t vocab = columns_of(c, "logits"), hidden = columns_of(c, "hidden.0");
     snprintf(past_last, sizeof past_last, "hidden.%d", m->n_layers + 1);
     const char *what = NULL;
-    if (!ids_fit(t->ids, t->n_ids, m->vocab_size) ||
+    if (!ids_fit(t->prompt.ids, t->prompt.n, m->vocab_size) ||
         !ids_fit(t->greedy, t->n_greedy, m->vocab_size)) {
         what = "has ids outside the vocabulary";
     } else if (vocab >= 0 && vocab != m->vocab_size) {
@@ -113,7 +116,7 @@ static bool reference_stops(const thinker_case *t, const job *j)
 static void prepare(thinker_case *t, answer_run *run, const job *j)
 {
     int32_t max_new = t->n_greedy > 0 ? t->n_greedy : 1;
-    answer_run_init(run, j, t->ids, t->n_ids, max_new, t->n_top, reference_stops(t, j));
+    answer_run_init(run, j, &t->prompt, max_new, t->n_top, reference_stops(t, j));
 }
 
 /* Computes one answer; what the job refuses or fails to make is a fault of the case. */
@@ -137,8 +140,7 @@ typedef flo_code compare_one(verify *v, thinker_case *t, const char *name, bool 
 static flo_code compare_ids(verify *v, thinker_case *t, const char *name, bool *fatal, flo_err *err)
 {
     const cJSON *text = json_member(t->files.inputs, "text");
-    int32_t *ids;
-    size_t n, n_bytes;
+    prompt p = {0};
     (void)fatal;
     if (text == NULL) {
         return FLO_OK; /* the ids are the case's input */
@@ -148,41 +150,35 @@ static flo_code compare_ids(verify *v, thinker_case *t, const char *name, bool *
                         "the case's text cannot be made into ids: this job has no tokenizer, or "
                         "the text is no string");
     }
-    char *bytes = json_string_copy(text, &n_bytes);
-    if (bytes == NULL) {
+    p.text = json_string_copy(text, &p.text_bytes);
+    if (p.text == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory for the case's text");
     }
-    flo_code code = tokenizer_encode(v->job->tokenizer, bytes, n_bytes, false, &ids, &n, err);
-    free(bytes);
-    if (code != FLO_OK) {
-        return code;
+    flo_code code =
+        prompt_lay_out(&p, &v->job->model, v->job->tokenizer, t->media.order.set, err);
+    if (code == FLO_OK) {
+        tensor_view got = {.dtype = DTYPE_I32, .n_dims = 1, .shape = {p.n}, .data = p.ids};
+        code = verify_case_compare(&v->report, &t->files, name, &got, err);
     }
-    tensor_view got = {.dtype = DTYPE_I32, .n_dims = 1, .shape = {(int64_t)n}, .data = ids};
-    code = verify_case_compare(&v->report, &t->files, name, &got, err);
-    free(ids);
+    prompt_free(&p);
     return code;
 }
 
-/* Text counts up on all three axes, and an answer goes on where its prompt ended. */
+/* rope_delta is what the positions of an answer are ahead of its token count. */
 static flo_code compare_positions(verify *v, thinker_case *t, const char *name, bool *fatal,
                                   flo_err *err)
 {
-    int32_t n = t->n_ids;
-    float *positions = malloc((size_t)n * 3 * sizeof *positions + 1);
+    const prompt *p = &t->prompt;
+    float most = 0;
     (void)fatal;
-    if (positions == NULL) {
-        return flo_fail(err, FLO_FAIL, "out of memory for positions");
+    for (int32_t i = 0; i < 3 * p->n; i++) {
+        most = p->axes[i] > most ? p->axes[i] : most;
     }
-    for (int32_t i = 0; i < 3 * n; i++) {
-        positions[i] = (float)(i % n);
-    }
-    float delta = positions[n - 1] + 1.0f - (float)n;
-    tensor_view all = {.dtype = DTYPE_F32, .n_dims = 2, .shape = {3, n}, .data = positions};
+    float delta = most + 1.0f - (float)p->n;
+    tensor_view all = {.dtype = DTYPE_F32, .n_dims = 2, .shape = {3, p->n}, .data = p->axes};
     tensor_view one = {.dtype = DTYPE_F32, .n_dims = 1, .shape = {1}, .data = &delta};
-    flo_code code = verify_case_compare(&v->report, &t->files, name,
-                                        strcmp(name, "rope_delta") == 0 ? &one : &all, err);
-    free(positions);
-    return code;
+    return verify_case_compare(&v->report, &t->files, name,
+                               strcmp(name, "rope_delta") == 0 ? &one : &all, err);
 }
 
 static flo_code compare_greedy_ids(verify *v, thinker_case *t, const char *name, bool *fatal,
@@ -239,16 +235,21 @@ static flo_code compare_last_logits(verify *v, thinker_case *t, const char *name
     if (t->n_greedy < 1) {
         return flo_fail(err, FLO_FAIL, "the case has %s, but no greedy_ids", name);
     }
-    int32_t n = t->n_ids + t->n_greedy - 1;
-    int32_t *prompt = malloc((size_t)n * sizeof *prompt + 1);
-    if (prompt == NULL) {
+    prompt longer = {.n = t->prompt.n + t->n_greedy - 1};
+    longer.ids = malloc((size_t)longer.n * sizeof *longer.ids + 1);
+    if (longer.ids == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory for a prompt");
     }
-    memcpy(prompt, t->ids, (size_t)t->n_ids * sizeof *prompt);
-    memcpy(prompt + t->n_ids, t->greedy, (size_t)(t->n_greedy - 1) * sizeof *prompt);
-    answer_run_init(&run, v->job, prompt, n, 1, -1, false);
+    memcpy(longer.ids, t->prompt.ids, (size_t)t->prompt.n * sizeof *longer.ids);
+    memcpy(longer.ids + t->prompt.n, t->greedy, (size_t)(t->n_greedy - 1) * sizeof *longer.ids);
+    const media_set *media = t->media.order.set;
+    flo_code code = prompt_lay_out(&longer, &v->job->model, v->job->tokenizer, media, err);
+    if (code == FLO_OK && media != NULL) {
+        code = prompt_take_rows(&longer, media, err);
+    }
+    answer_run_init(&run, v->job, &longer, 1, -1, false);
     run.last_logits = true;
-    flo_code code = compute(v->job, &run, fatal, err);
+    code = code == FLO_OK ? compute(v->job, &run, fatal, err) : code;
     const kept_tensor *kept = answer_run_find(&run, "logits");
     if (code == FLO_OK && kept == NULL) {
         code = flo_fail(err, FLO_FAIL, "the workers sent no logits");
@@ -260,7 +261,7 @@ static flo_code compare_last_logits(verify *v, thinker_case *t, const char *name
         code = verify_case_compare(&v->report, &t->files, name, &row, err);
     }
     answer_run_free(&run);
-    free(prompt);
+    prompt_free(&longer);
     return code;
 }
 
@@ -278,9 +279,9 @@ static flo_code compare_logit_rows(verify *v, thinker_case *t, const tensor_view
         code = flo_fail(err, FLO_FAIL, "out of memory for rows of logits");
     }
     for (int32_t i = 0; code == FLO_OK && i < n; i++) {
-        if (at[i] < 0 || at[i] >= t->n_ids) {
+        if (at[i] < 0 || at[i] >= t->prompt.n) {
             code = flo_fail(err, FLO_FAIL, "logits_at[%d] is %d, the prompt has %d tokens", i,
-                            at[i], t->n_ids);
+                            at[i], t->prompt.n);
             break;
         }
         memcpy(rows + (size_t)i * columns, (const float *)all->data + (size_t)at[i] * columns,
@@ -358,11 +359,13 @@ static flo_code compare_all(verify *v, thinker_case *t, bool *fatal, flo_err *er
     cJSON_ArrayForEach(spec, t->files.tensors)
     {
         compare_one *compare = comparison_for(spec->string);
-        if (compare == NULL) {
+        bool known = compare != NULL;
+        flo_code code =
+            known ? compare(v, t, spec->string, fatal, err)
+                  : case_media_compare(&v->report, &t->files, &t->media, spec->string, &known, err);
+        if (!known) {
             report_alone(&v->report, spec->string, 1);
-            continue;
         }
-        flo_code code = compare(v, t, spec->string, fatal, err);
         if (code != FLO_OK && *fatal) {
             return code;
         }
@@ -379,11 +382,11 @@ static flo_code compare_all(verify *v, thinker_case *t, bool *fatal, flo_err *er
 static flo_code read_inputs(thinker_case *t, flo_err *err)
 {
     const verify_case *c = &t->files;
-    flo_code code = verify_case_ids(&t->ids, &t->n_ids, c, "input_ids", err);
+    flo_code code = verify_case_ids(&t->prompt.ids, &t->prompt.n, c, "input_ids", err);
     if (code == FLO_OK && verify_case_has(c, "greedy_ids")) {
         code = verify_case_ids(&t->greedy, &t->n_greedy, c, "greedy_ids", err);
     }
-    if (code == FLO_OK && t->n_ids < 1) {
+    if (code == FLO_OK && t->prompt.n < 1) {
         code = flo_fail(err, FLO_FAIL, "the case has an empty prompt");
     }
     if (code != FLO_OK) {
@@ -401,6 +404,22 @@ static flo_code read_inputs(thinker_case *t, flo_err *err)
         t->n_top = (int32_t)k;
     }
     return FLO_OK;
+}
+
+/* Positions of ids that are there, and the rows that media make. */
+static flo_code make_prompt(thinker_case *t, const thinker_section *s, prompt *p, flo_err *err)
+{
+    const job *j = s->v->job;
+    flo_code code = case_media_prepare(&t->media, s->v->job, &t->files, s->folder, err);
+    if (code == FLO_OK) {
+        code = prompt_lay_out(p, &j->model, j->tokenizer, t->media.order.set, err);
+    }
+    if (code == FLO_OK) {
+        code = case_media_encode(&t->media, err);
+    }
+    return code == FLO_OK && t->media.order.set != NULL
+               ? prompt_take_rows(p, t->media.order.set, err)
+               : code;
 }
 
 static bool keep_for_batch(thinker_section *s, thinker_case *t)
@@ -428,6 +447,10 @@ static flo_code run_case(void *arg, verify_case *c, bool *fatal, flo_err *err)
         report_not_run(&v->report, err->text);
         free_case(t);
         return FLO_OK;
+    }
+    if (code == FLO_OK) {
+        code = make_prompt(t, s, &t->prompt, err);
+        *fatal = v->job->broken != FLO_OK;
     }
     if (code == FLO_OK) {
         prepare(t, &t->run, v->job);
@@ -514,14 +537,13 @@ static flo_code run_batch(thinker_section *s, flo_err *err)
     return code;
 }
 
-flo_code verify_thinker(verify *v, flo_err *err)
+static flo_code run_section(verify *v, const char *name, flo_err *err)
 {
-    char folder[VERIFY_PATH_MAX];
     thinker_section s = {.v = v};
-    flo_code code = verify_path(folder, v->golden, "thinker", err);
+    flo_code code = verify_path(s.folder, v->golden, name, err);
     if (code == FLO_OK) {
         report_tensor_columns(&v->report);
-        code = verify_cases(&v->report, folder, run_case, &s, err);
+        code = verify_cases(&v->report, s.folder, run_case, &s, err);
     }
     if (code == FLO_OK && s.n_batch > 1) {
         code = run_batch(&s, err);
@@ -530,4 +552,24 @@ flo_code verify_thinker(verify *v, flo_err *err)
         free_case(s.batch[i]);
     }
     return code;
+}
+
+flo_code verify_thinker(verify *v, flo_err *err)
+{
+    return run_section(v, "thinker", err);
+}
+
+flo_code verify_audio(verify *v, flo_err *err)
+{
+    return run_section(v, "audio", err);
+}
+
+flo_code verify_image(verify *v, flo_err *err)
+{
+    return run_section(v, "image", err);
+}
+
+flo_code verify_video(verify *v, flo_err *err)
+{
+    return run_section(v, "video", err);
 }

@@ -17,8 +17,9 @@ static const char main_page[] =
     "  plan         which worker would hold what, and whether the model fits; starts nothing\n"
     "  inspect      what a checkpoint folder holds and lacks\n"
     "  verify       computes reference cases and compares\n"
+    "  bench        rates of the encoders beside what the machine can do\n"
     "\n"
-    "  not built yet: speak, batch, serve, bench, pack, doctor\n"
+    "  not built yet: speak, batch, serve, pack, doctor\n"
     "\n"
     "flotilla COMMAND --help shows a command's options; flotilla --version the version.\n"
     "\n"
@@ -148,6 +149,23 @@ static const char chat_end[] = "\n"
                                "wrong use; 130 interrupted. With input\n"
                                "from a pipe also the status of the first turn that failed.\n";
 
+static const char bench_page[] =
+    "flotilla bench --encoders [options]\n"
+    "\n"
+    "Encodes noise of a given size some times, and measures beside it, in the same run and with the\n"
+    "same threads, how fast the machine multiplies and adds in f32.\n"
+    "\n"
+    "  --image-size WxH       picture, sides multiples of 32 (default: 1024x1024)\n"
+    "  --audio-seconds N      sound (default: 40)\n"
+    "  --repeat N             rounds beside one to warm up (default: 3)\n"
+    "  --layers N             take the first N thinker layers only, where memory is short\n"
+    "  --json                 one JSON document on standard output\n";
+
+static const char bench_end[] =
+    "\n"
+    "Example, without a checkpoint (a folder with its config.json is enough):\n"
+    "  flotilla bench --encoders --model DIR --load-format dummy --layers 1 --workers 1\n";
+
 static const char verify_page[] =
     "flotilla verify --golden DIR [--only SECTION,SECTION] [options]\n"
     "\n"
@@ -176,6 +194,7 @@ static const page pages[] = {
     {"generate", {generate_page, media_page, sampling_page, run_options_page, generate_end}},
     {"chat", {chat_page, media_page, sampling_page, run_options_page, chat_end}},
     {"verify", {verify_page, run_options_page, verify_end}},
+    {"bench", {bench_page, run_options_page, bench_end}},
 };
 
 static const char *const main_parts[] = {main_page, NULL};

@@ -20,10 +20,11 @@ flo_code command_inspect(int argc, char **argv, flo_err *err);
  * fit; with --json the document then says why. */
 flo_code command_plan(int argc, char **argv, flo_err *err);
 
-/* One prompt, one answer; a conversation; reference cases. They start a job and end it. */
+/* One prompt, one answer; a conversation; reference cases; rates. They start a job and end it. */
 flo_code command_generate(int argc, char **argv, flo_err *err);
 flo_code command_chat(int argc, char **argv, flo_err *err);
 flo_code command_verify(int argc, char **argv, flo_err *err);
+flo_code command_bench(int argc, char **argv, flo_err *err);
 
 /* tokenize, detokenize, template: runs flotilla-coordinator in place of this program.
  * Returns only on failure. */

@@ -23,6 +23,7 @@ static const command commands[] = {
     {"generate", command_generate},
     {"chat", command_chat},
     {"verify", command_verify},
+    {"bench", command_bench},
     {"plan", command_plan},
     {"inspect", command_inspect},
     {"tokenize", command_text},

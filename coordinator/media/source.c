@@ -350,6 +350,12 @@ static flo_code open_web_url(media_source *s, const char *url, size_t n_bytes,
 
 static flo_code refuse(const char *what, const media_rules *rules, flo_err *err)
 {
+    if (strncmp(what, "an http", strlen("an http")) == 0) {
+        return flo_fail(err, FLO_USAGE,
+                        "%s is not fetched unless the job is started with --allow-media-urls; give "
+                        "a data: URL%s",
+                        what, rules->files ? " or a file" : "");
+    }
     return flo_fail(err, FLO_USAGE, "%s is not taken here; give a data: URL%s%s", what,
                     rules->urls ? " or an http(s) URL" : "", rules->files ? " or a file" : "");
 }

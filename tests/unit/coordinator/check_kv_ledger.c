@@ -86,7 +86,7 @@ static void extend(uint64_t sequence, int32_t first, int32_t n)
 /* --- single stories ----------------------------------------------------------------------------
  */
 
-static int32_t counting[TOKENS_MAX];
+static uint64_t counting[TOKENS_MAX];
 
 static void a_conversation_that_goes_on_takes_its_sequence_over(void **state)
 {
@@ -128,14 +128,15 @@ static void a_long_shared_beginning_is_forked_and_a_short_one_computed(void **st
 {
     (void)state;
     uint64_t first, second, third;
-    int32_t reused, other[200];
+    int32_t reused;
+    uint64_t other[200];
     open_both(16);
     assert_true(kv_ledger_admit(ledger, counting, 200, 200, false, &first, &reused));
     extend(first, 0, 200);
     kv_ledger_retire(ledger, first, counting, 200, true);
     memcpy(other, counting, sizeof other);
     for (int i = 100; i < 200; i++) {
-        other[i] = 9000 + i;
+        other[i] = 9000 + (uint64_t)i;
     }
     assert_true(kv_ledger_admit(ledger, other, 200, 250, false, &second, &reused));
     assert_int_not_equal(second, first);
@@ -143,7 +144,7 @@ static void a_long_shared_beginning_is_forked_and_a_short_one_computed(void **st
     assert_int_equal(replay(), 1);
     extend(second, 100, 150);
     for (int i = KV_FORK_MIN - 1; i < 200; i++) {
-        other[i] = 7000 + i;
+        other[i] = 7000 + (uint64_t)i;
     }
     assert_true(kv_ledger_admit(ledger, other, 200, 200, false, &third, &reused));
     assert_int_equal(reused, 0);
@@ -156,11 +157,12 @@ static void the_oldest_goes_when_room_is_needed(void **state)
 {
     (void)state;
     uint64_t kept[3], next;
-    int32_t reused, prompt[3][64];
+    int32_t reused;
+    uint64_t prompt[3][64];
     open_both(3);
     for (int i = 0; i < 3; i++) {
         for (int k = 0; k < 64; k++) {
-            prompt[i][k] = 1000 * i + k;
+            prompt[i][k] = (uint64_t)(1000 * i + k);
         }
         assert_true(kv_ledger_admit(ledger, prompt[i], 64, 64, false, &kept[i], &reused));
         replay();
@@ -235,7 +237,7 @@ typedef struct answer {
     bool used;
     uint64_t sequence;
     int32_t n_prompt, n_max, n_done; /* positions that the cache holds */
-    int32_t ids[TOKENS_MAX];
+    uint64_t keys[TOKENS_MAX];
 } answer;
 
 static answer answers[ACTIVE_MAX];
@@ -246,7 +248,7 @@ static void draw_prompt(answer *a, uint64_t *seed)
     a->n_prompt = 1 + below(seed, 300);
     int32_t same = below(seed, 300), family = below(seed, 3);
     for (int32_t i = 0; i < TOKENS_MAX; i++) {
-        a->ids[i] = i < same ? family * 10000 + i : (int32_t)(random_number(seed) % 5000);
+        a->keys[i] = (uint64_t)(i < same ? family * 10000 + i : below(seed, 5000));
     }
     a->n_max = a->n_prompt + below(seed, 200);
 }
@@ -255,7 +257,7 @@ static void begin_answer(answer *a, uint64_t *seed, int64_t *committed)
 {
     int32_t reused;
     draw_prompt(a, seed);
-    if (!kv_ledger_admit(ledger, a->ids, a->n_prompt, a->n_max, below(seed, 8) == 0, &a->sequence,
+    if (!kv_ledger_admit(ledger, a->keys, a->n_prompt, a->n_max, below(seed, 8) == 0, &a->sequence,
                          &reused)) {
         return;
     }
@@ -268,7 +270,7 @@ static void begin_answer(answer *a, uint64_t *seed, int64_t *committed)
 
 static void end_answer(answer *a, uint64_t *seed, int64_t *committed)
 {
-    kv_ledger_retire(ledger, a->sequence, a->ids, a->n_done, below(seed, 6) != 0);
+    kv_ledger_retire(ledger, a->sequence, a->keys, a->n_done, below(seed, 6) != 0);
     a->used = false;
     *committed -= (a->n_max + KV_BLOCK - 1) / KV_BLOCK;
 }
@@ -304,7 +306,7 @@ static void random_requests_never_overcommit(void **state)
         }
         for (int32_t i = 0; i < ACTIVE_MAX; i++) {
             if (answers[i].used) {
-                kv_ledger_retire(ledger, answers[i].sequence, answers[i].ids, answers[i].n_done,
+                kv_ledger_retire(ledger, answers[i].sequence, answers[i].keys, answers[i].n_done,
                                  false);
             }
         }
@@ -326,7 +328,7 @@ int main(void)
         cmocka_unit_test(random_requests_never_overcommit),
     };
     for (int32_t i = 0; i < TOKENS_MAX; i++) {
-        counting[i] = i;
+        counting[i] = (uint64_t)i;
     }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -63,7 +63,8 @@ static request *start(const char *body)
 {
     request *r;
     request_ends ends = {.done = on_done};
-    if (request_start(&r, &the_job, 1, body, strlen(body), NULL, &ends, &err) != FLO_OK) {
+    request_from from = {0};
+    if (request_start(&r, &the_job, 1, body, strlen(body), &from, &ends, &err) != FLO_OK) {
         fail_msg("%s\n  refused: %s", body, err.text);
     }
     return r;
@@ -80,7 +81,8 @@ static void refused(const char *body, const char *name)
 {
     request *r;
     request_ends ends = {.done = on_done};
-    flo_code code = request_start(&r, &the_job, 1, body, strlen(body), NULL, &ends, &err);
+    request_from from = {0};
+    flo_code code = request_start(&r, &the_job, 1, body, strlen(body), &from, &ends, &err);
     if (code == FLO_OK) {
         stop(r);
         fail_msg("%s is taken", body);
