@@ -11,6 +11,7 @@
 
 #include "common/check.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -261,7 +262,13 @@ flo_code mel_features(float *out, int32_t n_bins, const float *samples, int64_t 
 {
     tables t;
     part parts[MEL_THREADS_MAX];
-    CHECK(n > n_fft / 2 && n <= longest && n_fft % 2 == 0);
+    CHECK(n <= longest && n_fft % 2 == 0);
+    if (longest <= n_fft / 2 || mel_frames(n, longest, hop) == 0) {
+        return flo_fail(err, FLO_USAGE,
+                        "a sound of %" PRId64 " samples is too short, the checkpoint's features "
+                        "need at least %d",
+                        n, n_fft / 2 + 1 > hop ? n_fft / 2 + 1 : hop);
+    }
     flo_code code = make_tables(&t, n_bins, n_fft, err);
     if (code != FLO_OK) {
         return code;

@@ -13,9 +13,12 @@
  */
 int64_t mel_frames(int64_t n, int64_t longest, int32_t hop);
 
-/* out [n_bins][mel_frames(n, longest, hop)], written. The samples are taken as if zeros followed
- * them up to longest; the maximum that sets the floor is that of all longest / hop frames. n >= 201.
- * threads: how many may be used; the result does not depend on it. FLO_FAIL: out of memory. */
+/* out [n_bins][mel_frames(n, longest, hop)], f32, written. samples [n], mono, 16 kHz. They are
+ * taken as if zeros followed them up to longest; the maximum that sets the floor is that of all
+ * longest / hop frames. n_fft (even) and hop as preprocessor_read gives them. threads: how many may
+ * be used; the result does not depend on it. FLO_USAGE: too short for a frame (n_fft / 2 of the
+ * samples are reflected at each end). FLO_FAIL: out of memory. Source: WhisperFeatureExtractor,
+ * feature_extraction_whisper.py. */
 flo_code mel_features(float *out, int32_t n_bins, const float *samples, int64_t n, int64_t longest,
                       int32_t n_fft, int32_t hop, int32_t threads, flo_err *err);
 

@@ -18,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILE_BYTES_MAX = 1 << 20, BICUBIC = 3, SAMPLING_RATE = 16000, FFT_MAX = 8192 };
+enum { FILE_BYTES_MAX = 1 << 20, BICUBIC = 3, SAMPLING_RATE = 16000, FFT_MAX = 2048 };
 
 static const int64_t pixels_limit = (int64_t)1 << 28; /* 21 times the published maximum */
 
@@ -203,6 +203,9 @@ static void read_sound(section *s, preprocessor *p, const audio_config *a)
         refuse(s, "padding_side", "\"right\"");
     }
     p->n_fft = (int32_t)whole_or(s, "n_fft", published.n_fft, 2, FFT_MAX);
+    if (p->n_fft % 2 != 0) {
+        refuse(s, "n_fft", "even");
+    }
     p->hop = (int32_t)whole_or(s, "hop_length", published.hop, 1, p->n_fft);
 }
 

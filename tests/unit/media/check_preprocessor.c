@@ -191,7 +191,8 @@ static void what_cannot_be_done_is_refused_by_name(void **state)
     expect_refused("{\"sampling_rate\": 24000}", "sampling_rate is 24000, must be 16000");
     expect_refused("{\"dither\": 0.1}", "dither is 0.1, must be 0");
     expect_refused("{\"padding_side\": \"left\"}", "padding_side must be \"right\"");
-    expect_refused("{\"n_fft\": 0}", "n_fft is 0, must be a whole number from 2 to 8192");
+    expect_refused("{\"n_fft\": 0}", "n_fft is 0, must be a whole number from 2 to 2048");
+    expect_refused("{\"n_fft\": 401}", "n_fft is 401, must be even");
     expect_refused("{\"hop_length\": 401}",
                    "hop_length is 401, must be a whole number from 1 to 400");
     expect_refused("{\"min_pixels\": 1e18}",
