@@ -249,13 +249,18 @@ static void what_is_not_built_is_refused_by_name(void **state)
     refused(beside("\"stop\": [\"x\"]"), "stop");
     refused(beside("\"Temperature\": 1"), "Temperature");
     refused(beside("\"\": 1"), "\"\"");
+    the_job.options.no_media = true;
     refused("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\", "
             "\"image_url\": {\"url\": \"x\"}}]}]}",
-            "no text");
-    refused("{\"messages\": [{\"role\": \"user\", \"content\": [{\"image\": \"x\"}]}]}", "no text");
+            "--no-media");
+    refused("{\"messages\": [{\"role\": \"user\", \"content\": [{\"image\": \"x\"}]}]}",
+            "--no-media");
+    the_job.options.no_media = false;
+    refused("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"smell\"}]}]}",
+            "smell");
     refused("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": "
             "5}]}]}",
-            "no text");
+            "without text");
     refused("{\"prompt\": \"see <|image_pad|>\", \"raw\": true}", "<|image_pad|>");
 }
 

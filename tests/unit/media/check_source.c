@@ -198,7 +198,7 @@ static void what_the_rules_do_not_allow_is_not_touched(void **state)
     assert_non_null(strstr(sentence, "three"));
     path = join("file://", path);
     check_refused(path, strlen(path), &CLIENT, "file of the server");
-    sentence = check_refused("http://127.0.0.1/", 17, &LOCAL, "http(s) URL is not taken");
+    sentence = check_refused("http://127.0.0.1/", 17, &LOCAL, "--allow-media-urls");
     assert_non_null(strstr(sentence, "a file"));
     check_opens("data:,x", &CLIENT, "x");
 }
