@@ -108,33 +108,63 @@ static void product(float *y, size_t y_stride, const float *x, size_t x_stride, 
     }
 }
 
+/* The first n_valid scores are scaled; returns the largest of them and of `max`. */
+static float scale_scores(float *score, int32_t n_valid, float scale, float max)
+{
+    __m256 largest = _mm256_set1_ps(max);
+    int32_t p = 0;
+    for (; p + LANES8 <= n_valid; p += LANES8) {
+        __m256 s = _mm256_mul_ps(_mm256_loadu_ps(score + p), _mm256_set1_ps(scale));
+        largest = _mm256_max_ps(s, largest); /* its second operand where one is NaN */
+        _mm256_storeu_ps(score + p, s);
+    }
+    max = max_avx2(largest);
+    for (; p < n_valid; p++) {
+        score[p] = score[p] * scale;
+        max = score[p] > max ? score[p] : max;
+    }
+    return max;
+}
+
 /* score[p] becomes exp(score[p] - max) for the first n_valid; returns their sum. */
 static float exponentials(float *score, int32_t n_valid, float max)
 {
+    __m256 sums[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}; /* lanes 0 to 7, 8 to 15 */
+    int32_t whole = n_valid / LANES8 * LANES8;
     for (int32_t p = 0; p < n_valid; p += LANES8) {
         __m256 w = exp_avx2(_mm256_sub_ps(_mm256_loadu_ps(score + p), _mm256_set1_ps(max)));
         _mm256_storeu_ps(score + p, w);
+        if (p < whole) {
+            sums[p / LANES8 % 2] = _mm256_add_ps(sums[p / LANES8 % 2], w);
+        }
     }
-    float lanes[LANES] = {0};
-    for (int32_t p = 0; p < n_valid; p++) {
+    float lanes[LANES];
+    _mm256_storeu_ps(lanes, sums[0]);
+    _mm256_storeu_ps(lanes + LANES8, sums[1]);
+    for (int32_t p = whole; p < n_valid; p++) {
         lanes[p % LANES] += score[p];
     }
     return lanes_total(lanes);
 }
 
+static void multiply(float *x, __m256 factor, int32_t n)
+{
+    int32_t i = 0;
+    for (; i + LANES8 <= n; i += LANES8) {
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), factor));
+    }
+    for (; i < n; i++) {
+        x[i] = x[i] * _mm256_cvtss_f32(factor);
+    }
+}
+
 static void weigh(float *score, attend_state *state, float *out, int32_t n_valid, int32_t head_dim,
                   float scale)
 {
-    float max = state->max;
-    for (int32_t p = 0; p < n_valid; p++) {
-        score[p] = score[p] * scale;
-        max = score[p] > max ? score[p] : max;
-    }
-    float shrink = exp_f32(state->max - max);
-    for (int32_t d = 0; d < head_dim; d++) {
-        out[d] = out[d] * shrink;
-    }
-    state->sum = fmaf(state->sum, shrink, exponentials(score, n_valid, max));
+    float max = scale_scores(score, n_valid, scale, state->max);
+    __m256 shrink = exp_avx2(_mm256_set1_ps(state->max - max));
+    multiply(out, shrink, head_dim);
+    state->sum = fmaf(state->sum, _mm256_cvtss_f32(shrink), exponentials(score, n_valid, max));
     state->max = max;
 }
 
