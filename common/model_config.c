@@ -565,7 +565,7 @@ static void read_vision(const section *s, const text_config *t, vision_config *v
     if ((int64_t)side * side != v->n_position_embeddings) {
         refuse_field(s, "num_position_embeddings", "a square number");
     }
-    if (v->patch_size > 1024 || v->temporal_patch_size > 64 || v->spatial_merge_size > 64) {
+    if (v->patch_size > 1024 || v->temporal_patch_size > 64 || v->spatial_merge_size > 16) {
         refuse(s->r,
                "%spatch_size %d, temporal_patch_size %d, spatial_merge_size %d: no picture is cut "
                "like that",

@@ -89,11 +89,6 @@ static float *take_floats(layout *l, int64_t rows, int64_t columns)
     return take(l, (size_t)rows * (size_t)columns * sizeof(float));
 }
 
-static int32_t rows_up(int32_t n, int32_t unit)
-{
-    return (n + unit - 1) / unit * unit;
-}
-
 static int32_t n_chunks(int32_t rows)
 {
     return (rows + QUERY_ROWS - 1) / QUERY_ROWS;
@@ -112,7 +107,7 @@ static void lay_out(vision_work *k, layout *l, const vision_config *v, int64_t n
     k->head_dim = v->hidden_size / v->n_heads;
     k->patch_size = v->in_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
     k->unit = v->spatial_merge_size * v->spatial_merge_size;
-    k->slab_rows = rows_up(SLAB_ROWS, k->unit);
+    k->slab_rows = SLAB_ROWS / k->unit * k->unit; /* whole tokens */
     int64_t key_blocks = (n_patches + KV_BLOCK - 1) / KV_BLOCK;
     int64_t side_max = n_patches / v->spatial_merge_size + 1;
     int32_t wide_row = most(k->patch_size, most(3 * k->hidden, v->intermediate_size));
@@ -566,6 +561,7 @@ vision_work *vision_work_begin(void *memory, const vision_config *v, const visio
     CHECK(s->grid_h > 0 && s->grid_w > 0 && n_patches <= INT32_MAX / 2);
     CHECK(s->grid_h % v->spatial_merge_size == 0 && s->grid_w % v->spatial_merge_size == 0);
     CHECK(v->hidden_size / v->n_heads <= HEAD_DIM_MAX);
+    CHECK(v->spatial_merge_size * v->spatial_merge_size <= SLAB_ROWS);
     layout l = {memory, 0};
     vision_work *k = take(&l, sizeof *k);
     *k = (vision_work){.w = w, .job = *job, .n_patches = (int32_t)n_patches};

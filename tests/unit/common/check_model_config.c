@@ -171,7 +171,7 @@ static void values_that_cannot_be_are_refused_by_field(void **state)
         {VISION "num_heads", "64", "is 1; it must be a multiple of 4"},
         {VISION "hidden_size", "4096", "1024|512"},
         {VISION "in_channels", "4", "4|red, green and blue"},
-        {VISION "spatial_merge_size", "65", "65"},
+        {VISION "spatial_merge_size", "17", "17|no picture"},
         {VISION "num_position_embeddings", "2300", "2300|square"},
         {VISION "deepstack_visual_indexes", "[0, 99]", "99"},
         {VISION "deepstack_visual_indexes", "[2, 1]", "rising"},
