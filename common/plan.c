@@ -129,29 +129,53 @@ static uint64_t fixed_bytes(const planner *pl, const plan_worker *w, layer_range
     return plan_add(n, w->has_final_norm ? pl->parts.final_norm : 0);
 }
 
-/* The work bytes before experts and rows are dealt: for as many experts as could come here. */
-static uint64_t work_bytes_at_most(const planner *pl, const plan_worker *w)
+/* What one of several equal items costs, and what the first few of them cost beside it. */
+typedef struct item_cost {
+    uint64_t each, of_first;
+    int32_t n_first;
+} item_cost;
+
+static uint64_t cost_of(const item_cost *c, int32_t n)
 {
-    plan_worker most = *w;
-    most.n_experts = pl->has_experts ? pl->model->text.n_experts : 0;
-    return plan_work_bytes(&pl->settled, &most);
+    int32_t n_first = n < c->n_first ? n : c->n_first;
+    return plan_add(plan_times(c->each, (uint64_t)n), plan_times(c->of_first, (uint64_t)n_first));
+}
+
+/* The most items, at most n_items, that cost no more than room. */
+static int32_t items_for(const item_cost *c, uint64_t room, int32_t n_items)
+{
+    uint64_t all_first = cost_of(c, c->n_first);
+    uint64_t each = plan_add(c->each, room < all_first ? c->of_first : 0);
+    uint64_t beside = room < all_first ? 0 : plan_times(c->of_first, (uint64_t)c->n_first);
+    uint64_t n = each > 0 ? (room - beside) / each : (uint64_t)n_items;
+    return n < (uint64_t)n_items ? (int32_t)n : n_items;
+}
+
+/* An expert costs its weights in all layers; and the first of them, as many as a token takes, rows
+ * that are grouped for them. */
+static item_cost expert_cost(const planner *pl, layer_range r)
+{
+    plan_worker none = {.place = 1};
+    plan_worker one = {.place = 1, .n_experts = 1};
+    uint64_t rows = plan_work_bytes(&pl->settled, &one) - plan_work_bytes(&pl->settled, &none);
+    return (item_cost){expert_bytes(pl, r), rows, pl->model->text.n_experts_per_token};
 }
 
 /* A grain of the LM head costs its weights and its logits. */
-static uint64_t grain_bytes(const planner *pl, int32_t stage)
+static item_cost grain_cost(const planner *pl, int32_t stage)
 {
     plan_worker none = worker_begin(pl, stage, 0);
     plan_worker one = none;
     one.n_vocab_rows = plan_grain_rows(pl->model, 0, 1);
     uint64_t logits = plan_work_bytes(&pl->settled, &one) - plan_work_bytes(&pl->settled, &none);
-    return plan_add(pl->parts.grain, logits);
+    return (item_cost){.each = plan_add(pl->parts.grain, logits)};
 }
 
 /* Bytes left for experts and LM-head rows; false where not even the rest fits. */
 static bool room_of(const planner *pl, int32_t stage, int32_t place, layer_range r, uint64_t *room)
 {
     plan_worker w = worker_begin(pl, stage, place);
-    uint64_t taken = plan_add(fixed_bytes(pl, &w, r), work_bytes_at_most(pl, &w));
+    uint64_t taken = plan_add(fixed_bytes(pl, &w, r), plan_work_bytes(&pl->settled, &w));
     uint64_t limit = limit_of(pl, w.rank);
     *room = limit - taken;
     return taken <= limit;
@@ -159,34 +183,24 @@ static bool room_of(const planner *pl, int32_t stage, int32_t place, layer_range
 
 /* Dividing a stage */
 
-/* How many items of a size fit beside n_other items of another size. */
-static int32_t items_that_fit(uint64_t room, uint64_t other_bytes, int32_t n_other,
-                              uint64_t item_bytes, int32_t n_items)
-{
-    uint64_t other = plan_times(other_bytes, (uint64_t)n_other);
-    if (other > room) {
-        return -1;
-    }
-    uint64_t n = item_bytes > 0 ? (room - other) / item_bytes : (uint64_t)n_items;
-    return n < (uint64_t)n_items ? (int32_t)n : n_items;
-}
-
 /* One of the two things that a stage's workers divide. */
 typedef struct dividend {
     int32_t *out; /* by place */
     int32_t n_items, least;
-    uint64_t item_bytes;
+    item_cost cost;
     bool last_first; /* the home takes the smaller half */
 } dividend;
 
+/* Beside n_other items of the other dividend on each worker. */
 static bool divide(const planner *pl, int32_t stage, const uint64_t *room, const dividend *d,
-                   uint64_t other_bytes, const int32_t *n_other)
+                   const item_cost *other, const int32_t *n_other)
 {
     int32_t most[PLAN_WORKERS_MAX];
     int32_t size = plan_dealt_size(pl->n_workers, pl->n_stages, stage);
     int32_t first = plan_dealt_first(pl->n_workers, pl->n_stages, stage);
     for (int32_t i = 0; i < size; i++) {
-        most[i] = items_that_fit(room[i], other_bytes, n_other[i], d->item_bytes, d->n_items);
+        uint64_t taken = cost_of(other, n_other[i]);
+        most[i] = taken <= room[i] ? items_for(&d->cost, room[i] - taken, d->n_items) : -1;
     }
     return plan_deal(d->out, size, d->n_items, d->least, most, pl->speed + first, d->last_first);
 }
@@ -207,20 +221,20 @@ static bool divide_stage(planner *pl, int32_t stage, layer_range r)
     dividend experts = {.out = pl->experts,
                         .n_items = pl->has_experts ? pl->model->text.n_experts : 0,
                         .least = least,
-                        .item_bytes = expert_bytes(pl, r),
+                        .cost = expert_cost(pl, r),
                         .last_first = true};
     dividend rows = {.out = pl->grains,
                      .n_items = stage == pl->n_stages - 1 ? pl->parts.n_grains : 0,
-                     .item_bytes = grain_bytes(pl, stage)};
+                     .cost = grain_cost(pl, stage)};
     int32_t reserved[PLAN_WORKERS_MAX];
     for (int32_t i = 0; i < size; i++) {
         reserved[i] = least;
     }
     int32_t none[PLAN_WORKERS_MAX] = {0};
-    return (divide(pl, stage, room, &rows, experts.item_bytes, reserved) &&
-            divide(pl, stage, room, &experts, rows.item_bytes, pl->grains)) ||
-           (divide(pl, stage, room, &experts, rows.item_bytes, none) &&
-            divide(pl, stage, room, &rows, experts.item_bytes, pl->experts));
+    return (divide(pl, stage, room, &rows, &experts.cost, reserved) &&
+            divide(pl, stage, room, &experts, &rows.cost, pl->grains)) ||
+           (divide(pl, stage, room, &experts, &rows.cost, none) &&
+            divide(pl, stage, room, &rows, &experts.cost, pl->experts));
 }
 
 /* Bytes that n experts of each sparse layer cost a token, on the average. */
@@ -818,9 +832,8 @@ static flo_code say_misfit(planner *pl, const plan_worker *w, plan_misfit *misfi
         bytes_print(missing, misfit->missing_bytes), misfit->advice);
 }
 
-/* Plans with the least extra memory and says who would need it. Buffers were reckoned for as many
- * experts as a worker might get; where the ones that it did get leave the plan within the limits
- * after all, it stands. */
+/* Plans with the least extra memory and says who would need it. Grains were reckoned as whole ones;
+ * where the last, shorter one leaves the plan within the limits after all, it stands. */
 static flo_code plan_closest(planner *pl, plan *p, plan_misfit *misfit, flo_err *err)
 {
     pl->kv_tokens = kv_tokens_wanted(pl->request);

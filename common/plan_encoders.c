@@ -9,8 +9,10 @@
 #include <stddef.h>
 
 enum {
-    JOB_SLAB_ROWS = 512,      /* rows that an encoder's layers work on at a time, about */
-    JOB_FIXED_BYTES = 1 << 20 /* the job's own state, and what lines leave over */
+    JOB_SLAB_ROWS = 512,        /* rows that go through a product together, at most */
+    QUERY_ROWS = 48,            /* queries that pass over the keys together */
+    AUDIO_GROUP_CHUNKS = 4,     /* chunks that go through the convolutions together */
+    JOB_FIXED_BYTES = 64 << 10, /* the job's own state, and what lines leave over */
 };
 
 /* y = W x + bias */
@@ -86,26 +88,42 @@ static uint64_t floats(int64_t a, int64_t b)
     return plan_array_bytes(a, b, sizeof(float));
 }
 
+static uint64_t largest(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t rounded_up(int64_t n, int64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+/* Entries of an axis after one of the audio encoder's convolutions. */
 static int64_t halved(int64_t n)
 {
     return (n + 1) / 2;
 }
 
-/* The chunks of a largest job, one after another through the convolutions (three maps and the rows
- * that a product takes), then all their tokens through the layers. */
+/* Chunks by groups through the convolutions (the maps before each, and the rows that a product
+ * takes), then all their tokens through the layers in the same place. */
 uint64_t plan_audio_job_bytes(const audio_config *a)
 {
-    int64_t d = a->d_model, c = a->downsample_hidden_size;
-    int64_t frames = (int64_t)AUDIO_JOB_WINDOWS * a->n_window_infer,
-            chunk = 2 * (int64_t)a->n_window;
+    int64_t d = a->d_model, c = a->downsample_hidden_size, chunk = 2 * (int64_t)a->n_window;
     int64_t m1 = halved(a->n_mel_bins), m2 = halved(m1), m3 = halved(m2);
     int64_t t1 = halved(chunk), t2 = halved(t1), t3 = halved(t2);
-    int64_t tokens = (frames / chunk + 1) * t3;
-    uint64_t maps = SUM(floats(m1 * t1, c), floats(m2 * t2, c), floats(m3 * t3, c));
-    uint64_t rows = SUM(floats(9 * c, JOB_SLAB_ROWS), floats(tokens, m3 * c));
-    uint64_t layers = SUM(floats(tokens, 7 * d), floats(tokens, a->ffn_dim), floats(t3, d));
-    return SUM(floats(a->n_mel_bins, frames), floats(tokens, a->output_dim), plan_times(maps, 4),
-               rows, layers, JOB_FIXED_BYTES);
+    int64_t frames = (int64_t)AUDIO_JOB_WINDOWS * a->n_window_infer;
+    int64_t window = a->n_window_infer / chunk * t3, tokens = AUDIO_JOB_WINDOWS * window;
+    uint64_t maps = SUM(floats(chunk, a->n_mel_bins), floats(t1 * m1, c), floats(t2 * m2, c));
+    uint64_t columns = floats(9 * c, JOB_SLAB_ROWS);
+    uint64_t convolutions = plan_add(plan_times(maps, AUDIO_GROUP_CHUNKS), columns);
+    /* of each head: keys in whole blocks, values, a chunk of queries and of results */
+    uint64_t heads = plan_times(floats(rounded_up(window, KV_BLOCK) + window + 2 * QUERY_ROWS, d),
+                                AUDIO_JOB_WINDOWS);
+    uint64_t layers = SUM(floats(tokens, 2 * d), heads,
+                          largest(floats(tokens, 3 * d), floats(tokens, a->ffn_dim)));
+    return SUM(floats(a->n_mel_bins, frames), floats(tokens, a->output_dim), floats(tokens, d),
+               floats(t3, d), floats(tokens, m3 * c), largest(convolutions, layers),
+               JOB_FIXED_BYTES);
 }
 
 uint64_t plan_audio_region_bytes(const audio_config *a)
@@ -113,19 +131,23 @@ uint64_t plan_audio_region_bytes(const audio_config *a)
     return plan_times(plan_audio_job_bytes(a), 2);
 }
 
-/* Rows, keys and values of all patches; all else by slabs. The input is as many pictures as one
- * temporal patch has. */
+/* Rows, keys and values of all patches, the latter in whole blocks, and two tables for the grid's
+ * sides; all else by slabs of whole merged tokens. The input is as many pictures as one temporal
+ * patch has. */
 uint64_t plan_vision_job_bytes(const vision_config *v, int64_t n_patches)
 {
-    int64_t h = v->hidden_size, merge2 = (int64_t)v->spatial_merge_size * v->spatial_merge_size;
-    int64_t pixels = (int64_t)v->patch_size * v->patch_size, merged = h * merge2;
+    int64_t h = v->hidden_size, merge = v->spatial_merge_size;
+    int64_t pixels = (int64_t)v->patch_size * v->patch_size;
+    int64_t slab_rows = rounded_up(JOB_SLAB_ROWS, merge * merge) + QUERY_ROWS;
     uint64_t frames = plan_array_bytes(n_patches, 3 * pixels * v->temporal_patch_size, 1);
-    uint64_t out = floats(n_patches / merge2, (int64_t)v->out_hidden_size * (1 + v->n_deepstack));
-    uint64_t rows = plan_times(floats(n_patches, h), 3);
-    uint64_t slab = SUM(floats(JOB_SLAB_ROWS, v->in_channels * pixels * v->temporal_patch_size),
-                        floats(JOB_SLAB_ROWS, 8 * h), floats(JOB_SLAB_ROWS, v->intermediate_size),
-                        floats(JOB_SLAB_ROWS, 3 * merged));
-    return SUM(frames, out, rows, slab, JOB_FIXED_BYTES);
+    uint64_t out =
+        floats(n_patches / (merge * merge), (int64_t)v->out_hidden_size * (1 + v->n_deepstack));
+    uint64_t rows = SUM(floats(n_patches, h), floats(rounded_up(n_patches, KV_BLOCK), 2 * h));
+    uint64_t tables = floats(n_patches / merge + 1, h / v->n_heads / 2);
+    uint64_t patches = floats(slab_rows, v->in_channels * pixels * v->temporal_patch_size);
+    uint64_t wide = largest(floats(slab_rows, 3 * h), floats(slab_rows, v->intermediate_size));
+    uint64_t slab = plan_add(floats(slab_rows, 3 * h), largest(patches, wide));
+    return SUM(frames, out, rows, tables, slab, JOB_FIXED_BYTES);
 }
 
 uint64_t plan_vision_region_bytes(const vision_config *v, int64_t patches_max)

@@ -51,6 +51,7 @@ static void take_encoders(model_config *m, input *in)
     m->audio.n_window_infer = 2 * m->audio.n_window * (1 + (int32_t)(take(in, 1) % 16));
     m->vision = (vision_config){.depth = 1 + (int32_t)(take(in, 1) % 32),
                                 .hidden_size = size(in),
+                                .n_heads = size(in),
                                 .intermediate_size = size(in),
                                 .in_channels = 3,
                                 .patch_size = 1 + (int32_t)(take(in, 2) % 1024),
