@@ -494,8 +494,8 @@ static int32_t items_most(const audio_work *k, int32_t n_threads, double flops)
     switch (k->step) {
     case STEP_CANVAS:
         return GROUP_CHUNKS;
-    case STEP_CONV1: /* 9 columns where the others have 9 for each channel */
-        return COLUMN_ROWS * k->shapes[1].channels;
+    case STEP_CONV1: /* short rows, and no more than leave their results in the cache */
+        return COLUMN_ROWS * least(k->shapes[1].channels, 4);
     case STEP_CONV2:
     case STEP_CONV3:
         return COLUMN_ROWS;
