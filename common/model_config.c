@@ -477,6 +477,36 @@ static void check_divides(const section *s, const char *whole_field, int32_t val
     }
 }
 
+/* What three halvings, rounded up, leave of n. */
+static int32_t after_convolutions(int32_t n)
+{
+    return (n + 7) / 8;
+}
+
+/* A head, a chunk of sound and a row of conv_out are of a size that can be computed with. */
+static void check_audio_sizes(const section *s, const audio_config *a)
+{
+    int32_t chunk = 2 * a->n_window;
+    int64_t chunk_size = (int64_t)chunk * a->n_mel_bins;
+    int64_t columns = (int64_t)after_convolutions(a->n_mel_bins) * a->downsample_hidden_size;
+    if (a->d_model / a->n_heads > HEAD_DIM_MAX) {
+        refuse(s->r, "%sd_model / encoder_attention_heads is %d, over the limit of %d", s->path,
+               a->d_model / a->n_heads, HEAD_DIM_MAX);
+    } else if (after_convolutions(chunk) > a->max_source_positions) {
+        refuse(s->r,
+               "%sn_window %d makes chunks of %d positions, max_source_positions has room for %d",
+               s->path, a->n_window, after_convolutions(chunk), a->max_source_positions);
+    } else if (chunk_size > SIZE_MAX_FIELD) {
+        refuse(s->r, "%sn_window %d and num_mel_bins %d make chunks of %lld numbers, over %d",
+               s->path, a->n_window, a->n_mel_bins, (long long)chunk_size, SIZE_MAX_FIELD);
+    } else if (columns > SIZE_MAX_FIELD) {
+        refuse(s->r,
+               "%snum_mel_bins %d and downsample_hidden_size %d make rows of %lld numbers, over %d",
+               s->path, a->n_mel_bins, a->downsample_hidden_size, (long long)columns,
+               SIZE_MAX_FIELD);
+    }
+}
+
 static void read_audio(const section *s, const text_config *t, audio_config *a)
 {
     require_text(s, "activation_function", "gelu");
@@ -499,6 +529,9 @@ static void read_audio(const section *s, const text_config *t, audio_config *a)
     check_divides(s, "d_model", a->d_model, "encoder_attention_heads", a->n_heads);
     check_divides(s, "d_model", a->d_model, "2 (sines and cosines)", 2);
     check_divides(s, "n_window_infer", a->n_window_infer, "twice n_window", 2 * a->n_window);
+    if (s->r->code == FLO_OK) {
+        check_audio_sizes(s, a);
+    }
     check_output_width(s, "output_dim", a->output_dim, t);
 }
 
