@@ -182,6 +182,22 @@ static void set_decoding_limits(AVDictionary **options, uint64_t pixels_max)
     av_dict_set_int(options, "max_pixels", pixels_max < INT_MAX ? (int64_t)pixels_max : INT_MAX, 0);
 }
 
+/* Before anything is decoded, and again when more is known. */
+static flo_code check_pixels(const container *c, uint64_t pixels_max, flo_err *err)
+{
+    for (unsigned i = 0; i < c->format->nb_streams; i++) {
+        const AVCodecParameters *facts = c->format->streams[i]->codecpar;
+        if (facts->codec_type == AVMEDIA_TYPE_VIDEO && facts->width > 0 && facts->height > 0 &&
+            (uint64_t)facts->width * (uint64_t)facts->height > pixels_max) {
+            return flo_fail(err, FLO_USAGE,
+                            "%s: has frames of %dx%d pixels, more than the limit of %" PRIu64
+                            " (--max-media-pixels)",
+                            c->name, facts->width, facts->height, pixels_max);
+        }
+    }
+    return FLO_OK;
+}
+
 /* FFmpeg decodes a little of each stream to learn what the headers leave out. */
 static flo_code probe_streams(container *c, uint64_t pixels_max, flo_err *err)
 {
@@ -227,7 +243,13 @@ flo_code container_open(container *c, const uint8_t *bytes, size_t n_bytes, cons
         code = open_format(c, err);
     }
     if (code == FLO_OK) {
+        code = check_pixels(c, pixels_max, err);
+    }
+    if (code == FLO_OK) {
         code = probe_streams(c, pixels_max, err);
+    }
+    if (code == FLO_OK) {
+        code = check_pixels(c, pixels_max, err);
     }
     if (code != FLO_OK) {
         container_close(c);
@@ -298,11 +320,4 @@ flo_code container_next(container *c, bool *end, flo_err *err)
         }
     } while (c->packet->stream_index != c->stream->index);
     return FLO_OK;
-}
-
-flo_code container_rewind(container *c, flo_err *err)
-{
-    int64_t start = c->stream->start_time != AV_NOPTS_VALUE ? c->stream->start_time : 0;
-    int error = avformat_seek_file(c->format, c->stream->index, INT64_MIN, start, start, 0);
-    return error < 0 ? container_fail(c, error, err) : FLO_OK;
 }

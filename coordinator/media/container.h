@@ -33,9 +33,9 @@ typedef struct container {
 } container;
 
 /* Opens the file and chooses its best stream of a kind; a cover picture is no video. Without one
- * stream stays NULL, which is success. pixels_max bounds whatever is decoded. FLO_USAGE: no media
- * file, one that is not supported, damaged, or cut short (extent.h). c is empty on failure. Any
- * thread. */
+ * stream stays NULL, which is success. FLO_USAGE: no media file, one that is not supported,
+ * damaged, cut short (extent.h), or with a picture of more than pixels_max pixels in any of its
+ * streams. c is empty on failure. Any thread. */
 flo_code container_open(container *c, const uint8_t *bytes, size_t n_bytes, const char *name,
                         enum AVMediaType kind, uint64_t pixels_max, const volatile bool *cancel,
                         flo_err *err);
@@ -48,9 +48,6 @@ flo_code container_decoder_open(container *c, int32_t threads, uint64_t pixels_m
 
 /* The next packet of the chosen stream into c->packet; *end at the end of the file. */
 flo_code container_next(container *c, bool *end, flo_err *err);
-
-/* Back to the first packet. */
-flo_code container_rewind(container *c, flo_err *err);
 
 /* "NAME: is damaged: what FFmpeg says", or FLO_INTERRUPTED, FLO_FAIL for want of memory. */
 flo_code container_fail(const container *c, int ffmpeg_error, flo_err *err);

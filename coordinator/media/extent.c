@@ -142,6 +142,37 @@ static uint64_t segment_extent(span file)
     return at;
 }
 
+/* Blocks of up to 255 bytes, each after its length, up to one of length 0. Where the next thing
+ * begins. */
+static uint64_t sub_blocks_end(span file, uint64_t at)
+{
+    while (at < file.n && file.at[at] != 0) {
+        at += 1 + (uint64_t)file.at[at];
+    }
+    return at + 1;
+}
+
+static uint64_t colour_table_bytes(uint8_t flags)
+{
+    return (flags & 0x80) != 0 ? (uint64_t)6 << (flags & 7) : 0;
+}
+
+/* GIF: screen, colours, then pictures and extensions up to a semicolon. */
+static uint64_t gif_extent(span file)
+{
+    uint64_t at = file.n < 13 ? 13 : 13 + colour_table_bytes(file.at[10]);
+    while (at < file.n && (file.at[at] == '!' || file.at[at] == ',')) {
+        if (file.at[at] == '!') {
+            at = sub_blocks_end(file, at + 2);
+        } else if (file.n - at < 10) {
+            at = file.n;
+        } else {
+            at = sub_blocks_end(file, at + 11 + colour_table_bytes(file.at[at + 9]));
+        }
+    }
+    return at < file.n ? 0 : at + 1; /* the semicolon, or what this walk does not know */
+}
+
 /* Bytes of the page that begins at head, n_left of which are there; as many as it takes to know
  * where not even its header is whole. */
 static uint64_t page_bytes(const uint8_t *head, uint64_t n_left)
@@ -211,6 +242,9 @@ uint64_t media_extent(const uint8_t *bytes, size_t n_bytes)
     }
     if (is_tag(bytes, "FORM") && (is_tag(bytes + 8, "AIFF") || is_tag(bytes + 8, "AIFC"))) {
         return chunks_extent(file, true);
+    }
+    if (is_tag(bytes, "GIF8")) {
+        return gif_extent(file);
     }
     if (is_tag(bytes, "caff")) {
         return caf_extent(file);

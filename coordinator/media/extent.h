@@ -3,7 +3,7 @@
  *
  * FFmpeg reads a file that was cut short as if it had been made so; whoever asks a model about a
  * recording wants to know that half of it is missing. RIFF (WAV, AVI), AIFF, CAF, MP4 and its kin,
- * Matroska and WebM, and Ogg say where their parts end; this reads no more than that.
+ * Matroska and WebM, Ogg and GIF say where their parts end; this reads no more than that.
  */
 #ifndef FLOTILLA_COORDINATOR_MEDIA_EXTENT_H
 #define FLOTILLA_COORDINATOR_MEDIA_EXTENT_H

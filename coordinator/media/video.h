@@ -20,7 +20,7 @@ typedef struct video video;
 typedef struct video_facts {
     int32_t width, height; /* as seen, after rotation */
     int64_t n_frames;
-    double fps;            /* as recorded; of a folder: what was said, else 0 */
+    double fps; /* as recorded; of a folder: what was said, else 0 */
 } video_facts;
 
 /* recorded_fps: of a folder, 0 where nobody said. FLO_USAGE: no video, damaged, no frames, a frame
@@ -36,9 +36,10 @@ typedef struct video_sampling {
     double fps;      /* frames wanted per second; > 0 */
 } video_sampling;
 
-/* Indices of the frames that the rule takes (at most frames_max of them are written), their number
- * in *n. FLO_USAGE where the rule has no answer (more frames wanted than there are; a folder whose
- * rate nobody said). The reference's: min 4, max 768 frames, even number; see the specification. */
+/* Indices of the frames that the rule takes, their number in *n; only the first frames_max of them
+ * are written. FLO_USAGE where the rule has no answer (more frames wanted than there are; a folder
+ * whose rate nobody said). The reference's: min 4, max 768 frames, even number; see the
+ * specification. */
 flo_code video_choose(int64_t *indices, int32_t *n, int32_t frames_max, const video_facts *facts,
                       const video_sampling *sampling, flo_err *err);
 
