@@ -7,6 +7,7 @@
 #include "common/process.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void put_ids(buffer *b, const char *name, const int32_t *ids, int32_t n)
 {
@@ -48,14 +49,35 @@ static void put_logprobs(buffer *b, const generation *g)
 static void put_timing(buffer *b, const request *r)
 {
     const generation *g = &r->generation;
-    double first = g->n_ids > 0 ? g->first_token_s - g->submitted_s : 0;
+    double first = g->n_ids > 0 ? g->first_token_s - r->started_s : 0;
     put_real(b, ", \"timing\": {\"load_s\": %.6f", r->job->load_s);
     put_real(b, ", \"first_token_s\": %.6f", first);
+    if (r->media.set != NULL) {
+        put_real(b, ", \"media_read_s\": %.6f", r->prepared_s - r->started_s);
+        put_real(b, ", \"media_encode_s\": %.6f", r->encoded_s - r->prepared_s);
+    }
     put_real(b, ", \"prompt_tokens\": %.0f", (double)g->n_prompt);
     put_real(b, ", \"reused_tokens\": %.0f", (double)g->n_reused);
     put_real(b, ", \"prompt_s\": %.6f", g->n_ids > 0 ? g->prompt_s - g->submitted_s : 0);
     put_real(b, ", \"generated_tokens\": %.0f", (double)g->n_ids);
     put_real(b, ", \"generate_s\": %.6f}", g->n_ids > 0 ? g->done_s - g->first_token_s : 0);
+}
+
+/* What each medium became. */
+static void put_media(buffer *b, const media_set *s)
+{
+    static const char *const kinds[] = {"image", "audio", "video"};
+    buffer_append_text(b, ", \"media\": [");
+    for (int32_t i = 0; i < s->n; i++) {
+        const media_item *item = &s->items[i];
+        buffer_append_text(b, i > 0 ? ", {\"type\": \"" : "{\"type\": \"");
+        buffer_append_text(b, kinds[item->kind]);
+        buffer_append_text(b, "\", \"name\": ");
+        json_put_string(b, item->name, strlen(item->name));
+        put_real(b, ", \"tokens\": %.0f}", (double)item->layout.n_tokens);
+    }
+    put_real(b, "], \"media_jobs\": %.0f", (double)s->n_parts);
+    put_real(b, ", \"media_jobs_known\": %.0f", (double)s->n_from_cache);
 }
 
 static void put_memory(buffer *b, const job *j)
@@ -102,6 +124,9 @@ flo_code request_answer(request *r, char **json, size_t *n_bytes, flo_err *err)
     buffer_append_text(&b, "\"");
     if (g->logprobs >= 0) {
         put_logprobs(&b, g);
+    }
+    if (r->media.set != NULL) {
+        put_media(&b, r->media.set);
     }
     put_timing(&b, r);
     put_memory(&b, r->job);
