@@ -100,9 +100,11 @@ def relative_error(a, b):
 
 
 def dummy_folder(folder, text=None, talker=None):
-    """A config.json of real widths, with some of its numbers changed; for --load-format dummy."""
+    """A config.json of real widths, with some of its numbers changed and encoders of few layers; for --load-format dummy."""
     with open(os.path.join(SLICE, "config.json")) as f:
         config = json.load(f)
+    config["thinker_config"]["audio_config"].update({"encoder_layers": 2, "num_hidden_layers": 2})
+    config["thinker_config"]["vision_config"].update({"depth": 4, "deepstack_visual_indexes": [0, 1, 2]})
     config["thinker_config"]["text_config"].update(text or {})
     config["talker_config"].update(talker or {})
     os.mkdir(folder)
