@@ -27,8 +27,9 @@ CONFIG = ["num_mel_bins", "d_model", "encoder_layers", "encoder_attention_heads"
           "encoder_ffn_dim", "max_source_positions", "n_window", "n_window_infer",
           "downsample_hidden_size", "output_dim"]
 # Heads of 9 and 70, widths that fill no panel, bins that halve unevenly, down to one row; a window
-# of two chunks and one of seven, longer than a block of keys. Calls: several jobs, tails of one
-# frame, whole chunks only, sounds shorter than a chunk alone and together.
+# of two chunks, one of seven, longer than a block of keys, and one of fourteen, of which a job is
+# longer than what a product takes. Calls: several jobs, tails of one frame, whole chunks only,
+# sounds shorter than a chunk alone and together.
 ODD = [
     (dict(num_mel_bins=13, d_model=36, encoder_layers=2, encoder_attention_heads=4,
           encoder_ffn_dim=50, max_source_positions=15, n_window=51, n_window_infer=204,
@@ -38,6 +39,10 @@ ODD = [
           encoder_ffn_dim=70, max_source_positions=1500, n_window=49, n_window_infer=686,
           downsample_hidden_size=66, output_dim=65),
      [[1500], [97, 5], [687], [98]]),
+    (dict(num_mel_bins=2, d_model=6, encoder_layers=2, encoder_attention_heads=1,
+          encoder_ffn_dim=10, max_source_positions=13, n_window=50, n_window_infer=1400,
+          downsample_hidden_size=3, output_dim=5),
+     [[6950], [7001, 100], [1401], [1400, 1]]),
 ]
 
 
