@@ -528,8 +528,11 @@ static void read_audio(const section *s, const text_config *t, audio_config *a)
     a->output_dim = size_of(s, "output_dim");
     check_divides(s, "d_model", a->d_model, "encoder_attention_heads", a->n_heads);
     check_divides(s, "d_model", a->d_model, "2 (sines and cosines)", 2);
-    check_divides(s, "n_window_infer", a->n_window_infer, "twice n_window", 2 * a->n_window);
+    if (s->r->code == FLO_OK && a->n_window_infer / 2 < a->n_window) {
+        refuse_field(s, "n_window_infer", "at least twice n_window");
+    }
     if (s->r->code == FLO_OK) {
+        a->n_window_infer -= a->n_window_infer % (2 * a->n_window); /* whole chunks, as there */
         check_audio_sizes(s, a);
     }
     check_output_width(s, "output_dim", a->output_dim, t);

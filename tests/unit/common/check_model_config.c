@@ -164,7 +164,7 @@ static void values_that_cannot_be_are_refused_by_field(void **state)
         {AUDIO "output_dim", "64", "64|hidden_size, 128"},
         {AUDIO "output_dim", NULL, "missing"},
         {AUDIO "activation_function", "\"relu\"", "relu"},
-        {AUDIO "n_window_infer", "801", "801"},
+        {AUDIO "n_window_infer", "99", "at least twice"},
         {AUDIO "d_model", "4096", "1024|512"},
         {AUDIO "max_source_positions", "12", "13 positions|12"},
         {AUDIO "num_mel_bins", "200000", "200000|20000000"},
