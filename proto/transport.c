@@ -17,6 +17,7 @@
 
 enum {
     SLOTS = 16,
+    SLOTS_KEPT = 4,              /* of them, for messages that are sent without asking */
     HEADER_BYTES_MIN = 4 << 20,  /* room for an assignment of 1,024 workers and any list of spans */
     UNPACK_BYTES_MIN = 16 << 20, /* its unpacked form */
     PAYLOAD_BYTES_LIMIT = 768 << 20, /* so that MPI can count every message in an int */
@@ -279,12 +280,11 @@ static bool slot_is_free(send_slot *s)
 
 bool transport_has_slot(transport *t)
 {
-    for (int i = 0; i < SLOTS; i++) {
-        if (slot_is_free(&t->slots[i])) {
-            return true;
-        }
+    int n_free = 0;
+    for (int i = 0; i < SLOTS && n_free <= SLOTS_KEPT; i++) {
+        n_free += slot_is_free(&t->slots[i]);
     }
-    return false;
+    return n_free > SLOTS_KEPT;
 }
 
 /* The lowest free slot, so that few of them are ever touched. Waiting here cannot deadlock: a

@@ -72,7 +72,10 @@ flo_code transport_resize(transport *t, size_t payload_bytes_max, flo_err *err);
 int transport_rank(const transport *t);
 int transport_size(const transport *t);
 
-/* True where a message can be begun now without waiting for an earlier one to be taken. */
+/* True where a message can be begun now without waiting for an earlier one to be taken. To be asked
+ * before messages with a payload: the last free slots are not given to them, so that the small
+ * messages in between (which MPI takes at once) find one, and nobody who is to receive waits to
+ * send. */
 bool transport_has_slot(transport *t);
 
 /* A place for the payload of the next message, n_bytes large, 64-byte aligned; the transport_send
