@@ -42,17 +42,34 @@ bool request_part_is_medium(const cJSON *part)
 /* --- one part ----------------------------------------------------------------------------------
  */
 
+/* Index into media_keys of a key; -1: none. */
+static int key_index(const char *key)
+{
+    int i = 0;
+    while (i < MEDIA_KEYS && strcmp(key, media_keys[i].key) != 0) {
+        i++;
+    }
+    return i < MEDIA_KEYS ? i : -1;
+}
+
+/* At most one medium, of the kind that the part says it is; nothing is passed over in silence. */
 static flo_code check_part_keys(const cJSON *part, flo_err *err)
 {
     const cJSON *item;
+    media_kind kind = media_keys[part_key(part)].kind;
+    int n = 0;
     cJSON_ArrayForEach(item, part)
     {
-        bool known = strcmp(item->string, "type") == 0 || strcmp(item->string, "detail") == 0 ||
-                     cJSON_IsNull(item);
-        for (int i = 0; i < MEDIA_KEYS; i++) {
-            known = known || strcmp(item->string, media_keys[i].key) == 0;
+        int key = cJSON_IsNull(item) ? -1 : key_index(item->string);
+        n += key >= 0;
+        if (n > 1 || (key >= 0 && media_keys[key].kind != kind)) {
+            return flo_fail(err, FLO_USAGE,
+                            "a part of type %s has the key \"%s\" as well; give each medium a part "
+                            "of its own",
+                            media_keys[part_key(part)].key, item->string);
         }
-        if (!known) {
+        if (key < 0 && !cJSON_IsNull(item) && strcmp(item->string, "type") != 0 &&
+            strcmp(item->string, "detail") != 0) {
             return flo_fail(err, FLO_USAGE,
                             "a part with a picture, sound or video has the key \"%s\", which is "
                             "not known; sizes and rates stand in the request's media_options",
@@ -72,10 +89,8 @@ static const cJSON *reference_of(const cJSON *part, media_kind kind, bool *is_ba
             continue;
         }
         *is_base64 = cJSON_IsObject(value) && json_given(value, "data") != NULL;
-        if (cJSON_IsObject(value)) {
-            value = *is_base64 ? json_given(value, "data") : json_given(value, "url");
-        }
-        return value;
+        const cJSON *inside = json_given(value, *is_base64 ? "data" : "url");
+        return inside != NULL ? inside : value; /* an object with neither is refused later on */
     }
     return NULL;
 }
@@ -134,6 +149,10 @@ static flo_code open_given(given_media *g, const cJSON *body, flo_err *err)
         if (!cJSON_IsObject(part) || part_key(part) < 0) {
             return flo_fail(err, FLO_USAGE, "an entry of media is no picture, sound or video");
         }
+        flo_code code = check_part_keys(part, err);
+        if (code != FLO_OK) {
+            return code;
+        }
     }
     for (int kind = 0; kind < 3; kind++) {
         g->next[kind] = first_of(list->child, (media_kind)kind);
@@ -153,8 +172,8 @@ static flo_code all_taken(const given_media *g, flo_err *err)
     for (int kind = 0; kind < 3; kind++) {
         if (g->next[kind] != NULL) {
             return flo_fail(err, FLO_USAGE,
-                            "more %ss are given than parts of the messages ask for one; add a "
-                            "part like {\"type\": \"%s\"} where it is to stand",
+                            "more %ss are given than the messages have places for; add a part "
+                            "like {\"type\": \"%s\"} where it is to stand",
                             media_kind_name((media_kind)kind),
                             kind == MEDIA_IMAGE   ? "image"
                             : kind == MEDIA_AUDIO ? "audio"
