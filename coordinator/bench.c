@@ -219,6 +219,13 @@ static flo_code run_picture(bench *b, const bench_request *r, int rank, cJSON *t
         return flo_fail(err, FLO_USAGE, "a picture's sides must be multiples of %lld pixels",
                         (long long)unit);
     }
+    int64_t most = b->job->plan.vision_patches_max * v->patch_size * v->patch_size;
+    if (r->image_width * r->image_height > most) {
+        return flo_fail(err, FLO_USAGE,
+                        "the encoder of this job has memory for pictures of %lld pixels, not for "
+                        "%lld x %lld; a larger --kv-tokens may help",
+                        (long long)most, (long long)r->image_width, (long long)r->image_height);
+    }
     flo_code code = run_series(b, r, rank, make_picture, err);
     if (code == FLO_OK) {
         int64_t patches = r->image_width / v->patch_size * (r->image_height / v->patch_size);

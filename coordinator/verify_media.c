@@ -25,6 +25,10 @@ static media_set *set_of(case_media *m)
 static media_item *add_item(case_media *m, media_kind kind, flo_err *err)
 {
     media_set *s = set_of(m);
+    if (s != NULL && s->n == MEDIA_ITEMS_MAX) {
+        flo_fail(err, FLO_FAIL, "the case has over %d media", MEDIA_ITEMS_MAX);
+        return NULL;
+    }
     media_item *item = s != NULL ? media_set_add(s, kind) : NULL;
     if (item == NULL) {
         flo_fail(err, FLO_FAIL, "out of memory for a case's media");
@@ -397,13 +401,13 @@ static flo_code make_tensor(matrix *x, const verify_case *c, const case_media *m
         return code;
     }
     media_kind kind = strcmp(base, "audio_embeds") == 0 ? MEDIA_AUDIO : sight_of(m->order.set);
-    int32_t which =
-        strncmp(base, "deepstack.", 10) == 0 ? 1 + (int32_t)strtol(base + 10, NULL, 10) : 0;
+    long deep = strncmp(base, "deepstack.", 10) == 0 ? strtol(base + 10, NULL, 10) : -1;
+    int32_t which = deep < -1 || deep > MODEL_DEEPSTACK_MAX ? -1 : 1 + (int32_t)deep;
     if (kind != MEDIA_AUDIO && which == 0 && strcmp(base, "vision_embeds") != 0) {
         *known = false;
         return FLO_OK;
     }
-    if (which > m->job->model.vision.n_deepstack) {
+    if (which < 0 || which > m->job->model.vision.n_deepstack) {
         return flo_fail(err, FLO_FAIL, "the case has %s, the model no such features", tensor);
     }
     code = take_results(x, m, kind, which, err);
