@@ -101,6 +101,9 @@ static flo_code submit(request *r, flo_err *err)
         prompt_give(&r->prompt, &r->generation);
         code = scheduler_submit(r->job->scheduler, &r->generation, err);
     }
+    if (code == FLO_OK && r->media.set != NULL) {
+        media_set_free_inputs(r->media.set);
+    }
     return code;
 }
 
@@ -168,6 +171,7 @@ static flo_code start_media(request *r, media_set *s, bool local_files, flo_err 
         (media_order){.set = s,
                       .rules = {.files = local_files, .urls = r->job->options.allow_media_urls},
                       .owner = r,
+                      .waits_for_room = true,
                       .on_prepared = on_prepared,
                       .on_encoded = on_encoded,
                       .on_progress = on_progress};

@@ -25,7 +25,7 @@ typedef struct preparation {
     media_order *order; /* NULL: dropped */
     media_set *set;
     media_rules rules;
-    bool done;
+    bool waits_for_room;
     flo_code code;
     flo_err err;
     struct preparation *next;
@@ -72,11 +72,19 @@ struct media_desk {
     pthread_t threads[PREPARE_THREADS];
     int n_threads;
     preparation *waiting, **waiting_end, *running, *finished;
+    int64_t n_held; /* tokens of prepared sets that wait for room, until they are dropped */
     bool stop;
 };
 
 /* --- preparing, on threads ---------------------------------------------------------------------
  */
+
+/* Whether the next preparation may begin. Those that run already are not counted: each may add as
+ * many tokens as the KV cache holds. */
+static bool may_begin(const media_desk *d)
+{
+    return d->waiting != NULL && (!d->waiting->waits_for_room || d->n_held < d->house.tokens_max);
+}
 
 static preparation *take_waiting(media_desk *d)
 {
@@ -100,12 +108,21 @@ static void unlink_running(media_desk *d, const preparation *p)
     }
 }
 
+static int64_t count_tokens(const media_set *s)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < s->n; i++) {
+        n += s->items[i].layout.n_tokens;
+    }
+    return n;
+}
+
 static void *prepare_thread(void *arg)
 {
     media_desk *d = arg;
     pthread_mutex_lock(&d->lock);
     while (!d->stop) {
-        if (d->waiting == NULL) {
+        if (!may_begin(d)) {
             pthread_cond_wait(&d->wake, &d->lock);
             continue;
         }
@@ -114,6 +131,10 @@ static void *prepare_thread(void *arg)
         p->code = media_prepare(p->set, &d->house, &p->rules, &p->err);
         pthread_mutex_lock(&d->lock);
         unlink_running(d, p);
+        if (p->code == FLO_OK && p->waits_for_room) {
+            p->set->n_held = count_tokens(p->set);
+            d->n_held += p->set->n_held;
+        }
         p->next = d->finished;
         d->finished = p;
     }
@@ -130,6 +151,7 @@ flo_code media_desk_prepare(media_desk *d, media_order *o, flo_err *err)
     p->order = o;
     p->set = o->set;
     p->rules = o->rules;
+    p->waits_for_room = o->waits_for_room;
     o->preparation = p;
     pthread_mutex_lock(&d->lock);
     *d->waiting_end = p;
@@ -148,11 +170,20 @@ static preparation *take_finished(media_desk *d)
     return p;
 }
 
-static void hand_back(preparation *p)
+static void free_set(media_desk *d, media_set *s)
+{
+    pthread_mutex_lock(&d->lock);
+    d->n_held -= s->n_held;
+    pthread_cond_broadcast(&d->wake);
+    pthread_mutex_unlock(&d->lock);
+    media_set_free(s);
+}
+
+static void hand_back(media_desk *d, preparation *p)
 {
     media_order *o = p->order;
     if (o == NULL) {
-        media_set_free(p->set);
+        free_set(d, p->set);
     } else {
         o->preparation = NULL;
         o->on_prepared(o, p->code, &p->err);
@@ -299,24 +330,6 @@ static flo_code check_encoders(const media_desk *d, const media_set *s, flo_err 
     return FLO_OK;
 }
 
-flo_code media_desk_encode(media_desk *d, media_order *o, flo_err *err)
-{
-    flo_code code = check_encoders(d, o->set, err);
-    o->next = d->orders;
-    d->orders = o;
-    for (int32_t i = 0; i < o->set->n && code == FLO_OK; i++) {
-        media_item *item = &o->set->items[i];
-        for (int32_t k = 0; k < item->n_parts && code == FLO_OK; k++) {
-            code = order_part(d, o, &item->parts[k], err);
-        }
-    }
-    if (code == FLO_OK && o->set->n_ready == o->set->n_parts) {
-        d->orders = o->next;
-        o->on_encoded(o);
-    }
-    return code;
-}
-
 static void leave_jobs(media_desk *d, const media_order *o)
 {
     for (encode_job *j = d->jobs, *next; j != NULL; j = next) {
@@ -352,6 +365,27 @@ static void unlink_order(media_desk *d, const media_order *o)
     }
 }
 
+flo_code media_desk_encode(media_desk *d, media_order *o, flo_err *err)
+{
+    flo_code code = check_encoders(d, o->set, err);
+    o->next = d->orders;
+    d->orders = o;
+    for (int32_t i = 0; i < o->set->n && code == FLO_OK; i++) {
+        media_item *item = &o->set->items[i];
+        for (int32_t k = 0; k < item->n_parts && code == FLO_OK; k++) {
+            code = order_part(d, o, &item->parts[k], err);
+        }
+    }
+    if (code == FLO_OK && o->set->n_ready == o->set->n_parts) {
+        d->orders = o->next;
+        o->on_encoded(o);
+    } else if (code != FLO_OK) {
+        unlink_order(d, o);
+        leave_jobs(d, o);
+    }
+    return code;
+}
+
 void media_desk_drop(media_desk *d, media_order *o)
 {
     preparation *p = o->preparation;
@@ -368,7 +402,7 @@ void media_desk_drop(media_desk *d, media_order *o)
     }
     unlink_order(d, o);
     leave_jobs(d, o);
-    media_set_free(s);
+    free_set(d, s);
 }
 
 /* --- to the encoders ---------------------------------------------------------------------------
@@ -497,7 +531,7 @@ void media_desk_pump(media_desk *d, bool *busy)
     for (preparation *p = take_finished(d), *next; p != NULL; p = next) {
         next = p->next;
         *busy = true;
-        hand_back(p);
+        hand_back(d, p);
     }
     for (int i = 0; i < ENCODERS && d->jobs != NULL; i++) {
         pump_line(d, &d->lines[i], busy);
@@ -680,6 +714,7 @@ flo_code media_desk_new(media_desk **out, const media_desk_setup *setup, flo_err
     d->house = (media_house){.model = setup->model,
                              .preprocessor = setup->preprocessor,
                              .tokens_max = setup->plan->kv_tokens,
+                             .patches_max = setup->plan->vision_patches_max,
                              .pixels_max = setup->pixels_max,
                              .n_threads = decode_threads()};
     d->part_bytes = plan_encode_part_bytes(setup->model, setup->plan);

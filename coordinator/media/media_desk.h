@@ -20,6 +20,10 @@ typedef struct media_order { /* one request's way over the desk; in the owner's 
     media_set *set;
     media_rules rules;
     void *owner;
+    /* Preparing waits while the sets that are prepared and not dropped yet have more tokens than
+     * the KV cache: they could not be computed earlier, and would only take memory. Such an order
+     * is to be dropped as soon as its rows are used. */
+    bool waits_for_room;
     /* set is prepared, or code says why not. Called from media_desk_pump. */
     void (*on_prepared)(struct media_order *o, flo_code code, const flo_err *err);
     /* every part has its result. Called from media_desk_encode or media_desk_pump. */
@@ -51,7 +55,7 @@ void media_desk_free(media_desk *d);
 flo_code media_desk_prepare(media_desk *d, media_order *o, flo_err *err);
 
 /* Looks the parts up, sends the rest to the encoders; on_encoded follows, at once where all are
- * known. FLO_USAGE: this job has no encoder for one of them. */
+ * known. FLO_USAGE: this job has no encoder for one of them; after a fault no call follows. */
 flo_code media_desk_encode(media_desk *d, media_order *o, flo_err *err);
 
 /* Forgets the order: no call follows. The set is the desk's from now on. */

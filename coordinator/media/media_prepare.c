@@ -34,7 +34,8 @@ typedef struct bench { /* one set being prepared */
     const media_rules *rules;
     work *works; /* one each for the set's items, then sound tracks of videos */
     int32_t n;
-    int64_t n_tokens;
+    int64_t n_tokens;  /* that are known to stand in the prompt */
+    int64_t n_decoded; /* of sounds that are decoded, not among those yet */
     flo_err *err;
 } bench;
 
@@ -48,11 +49,12 @@ static bool stopped(const bench *b)
 
 static flo_code open_item(bench *b, work *w)
 {
+    static const char *const base64_names[] = {"the picture", "the sound", "the video"};
     media_item *item = &w->item;
     media_source *s = &w->source;
     flo_code code = item->is_base64
                         ? media_source_from_base64(s, item->reference, item->reference_bytes,
-                                                   "the sound", b->rules, b->err)
+                                                   base64_names[item->kind], b->rules, b->err)
                         : media_source_open(s, item->reference, item->reference_bytes, b->rules,
                                             &b->set->cancelled, b->err);
     if (code == FLO_OK && s->bytes == NULL && item->kind != MEDIA_VIDEO) {
@@ -64,21 +66,40 @@ static flo_code open_item(bench *b, work *w)
     return code;
 }
 
-static flo_code count_tokens(bench *b, int64_t n)
+static flo_code check_tokens(const bench *b, int64_t n)
 {
-    b->n_tokens += n;
-    if (b->n_tokens > b->house->tokens_max) {
+    if (n > b->house->tokens_max) {
         return flo_fail(b->err, FLO_USAGE,
                         "the media of this request take more than %lld tokens, the KV cache holds "
                         "%lld; give fewer or smaller ones (--image-max-pixels, --video-max-pixels, "
                         "--video-fps) or start with a larger --kv-tokens",
-                        (long long)(b->n_tokens - 1), (long long)b->house->tokens_max);
+                        (long long)(n - 1), (long long)b->house->tokens_max);
     }
     return FLO_OK;
 }
 
+static flo_code count_tokens(bench *b, int64_t n)
+{
+    b->n_tokens += n;
+    return check_tokens(b, b->n_tokens);
+}
+
 /* --- sights ------------------------------------------------------------------------------------
  */
+
+/* A picture or pair of frames is one job, for which the encoder's memory was taken at start. */
+static flo_code check_patches(const bench *b, const media_item *item)
+{
+    int64_t n = (int64_t)item->layout.grid[1] * item->layout.grid[2];
+    int64_t patch = b->house->model->vision.patch_size, most = b->house->patches_max;
+    return n <= most || most == 0
+               ? FLO_OK
+               : flo_fail(b->err, FLO_USAGE,
+                          "%s would be encoded with %lld pixels, and the encoder has memory for "
+                          "%lld; ask for at most so many (--image-max-pixels, --video-max-pixels)",
+                          item->name, (long long)(n * patch * patch),
+                          (long long)(most * patch * patch));
+}
 
 /* What a picture or frame of this size becomes, in patches; halves as the reference rounds them. */
 static flo_code set_grid(bench *b, media_item *item, int32_t width, int32_t height, int32_t n_times)
@@ -113,7 +134,7 @@ static flo_code set_grid(bench *b, media_item *item, int32_t width, int32_t heig
                      (l->grid[2] / v->spatial_merge_size) * n_times;
     code = count_tokens(b, merged);
     l->n_tokens = code == FLO_OK ? (int32_t)merged : 0;
-    return code;
+    return code == FLO_OK ? check_patches(b, item) : code;
 }
 
 static size_t frame_bytes(const bench *b, const media_item *item)
@@ -235,24 +256,33 @@ static flo_code read_video(bench *b, work *w)
     if (code == FLO_OK && item->raw.frames != NULL) {
         return resize_raw(b, w);
     }
-    return code == FLO_OK
-               ? video_read(w->video, item->frames, w->chosen, n, item->layout.grid[2] * patch,
-                            item->layout.grid[1] * patch, b->house->n_threads,
-                            &b->set->cancelled, b->err)
-               : code;
+    return code == FLO_OK ? video_read(w->video, item->frames, w->chosen, n,
+                                       item->layout.grid[2] * patch, item->layout.grid[1] * patch,
+                                       b->house->n_threads, &b->set->cancelled, b->err)
+                          : code;
 }
 
 /* --- sounds ------------------------------------------------------------------------------------
  */
 
+/* How many tokens all sounds take that are decoded, padded or not: what could not fit is refused
+ * before the next one is decoded. */
+static flo_code count_decoded(bench *b, const media_item *item)
+{
+    int64_t n = mel_frames(item->n_samples, item->n_samples, b->house->preprocessor->hop);
+    b->n_decoded += mel_tokens(n, 2 * b->house->model->audio.n_window);
+    return check_tokens(b, b->n_tokens + b->n_decoded);
+}
+
 static flo_code read_sound(bench *b, media_item *item, const media_source *s, bool *none)
 {
     sound decoded;
-    flo_code code = sound_decode(&decoded, s->bytes, s->n_bytes, item->name, none,
-                                 &b->set->cancelled, b->err);
+    flo_code code =
+        sound_decode(&decoded, s->bytes, s->n_bytes, item->name, none, &b->set->cancelled, b->err);
     if (code == FLO_OK) {
         item->samples = decoded.samples;
         item->n_samples = decoded.n;
+        code = count_decoded(b, item);
     }
     return code;
 }
@@ -297,6 +327,7 @@ static flo_code measure_sound(bench *b, media_item *item)
     const audio_config *a = &b->house->model->audio;
     int64_t longest = longest_beside(b, item);
     int64_t n = mel_frames(item->n_samples, longest, b->house->preprocessor->hop);
+    b->n_decoded = 0; /* counted here with their padding */
     item->n_mel_frames = (int32_t)n;
     int64_t tokens = mel_tokens(n, 2 * a->n_window);
     flo_code code = count_tokens(b, tokens);
@@ -338,11 +369,11 @@ static flo_code take_track(bench *b, work *owner, int32_t k)
     bool none = true;
     work *track = &b->works[b->n];
     *track = (work){.item = {.kind = MEDIA_AUDIO, .turn = owner->item.turn}, .sound = -1};
-    snprintf(track->item.name, sizeof track->item.name, "%s", owner->item.name);
+    memcpy(track->item.name, owner->item.name, sizeof track->item.name);
     if (owner->source.bytes != NULL) {
         none = false;
         flo_code code = read_sound(b, &track->item, &owner->source, &none);
-        if (code == FLO_OK) {
+        if (code == FLO_OK || track->item.samples != NULL) {
             owner->sound = b->n++;
             track->item.layout.in_video = true;
         }
@@ -587,6 +618,16 @@ static flo_code put_back(bench *b)
     return FLO_OK;
 }
 
+/* A data: URL may be long, and is not read again. */
+static void free_references(media_set *s)
+{
+    for (int32_t i = 0; i < s->n; i++) {
+        free(s->items[i].reference);
+        s->items[i].reference = NULL;
+        s->items[i].reference_bytes = 0;
+    }
+}
+
 /* After a fault the items stay where they were, so that the set frees what they hold. */
 static void leave(bench *b)
 {
@@ -621,7 +662,9 @@ flo_code media_prepare(media_set *s, const media_house *h, const media_rules *ru
         b.works[i].item.samples = NULL;
     }
     code = code == FLO_OK ? put_back(&b) : code;
-    if (code != FLO_OK) {
+    if (code == FLO_OK) {
+        free_references(s);
+    } else {
         leave(&b);
     }
     free(b.works);

@@ -17,6 +17,7 @@ typedef struct media_house { /* what all requests of a job share; borrowed, read
     const model_config *model;
     const preprocessor *preprocessor;
     int64_t tokens_max;  /* that a context holds */
+    int64_t patches_max; /* that one job of the vision encoder has memory for */
     uint64_t pixels_max; /* of a stored picture or frame */
     int32_t n_threads;   /* for one decoding */
 } media_house;

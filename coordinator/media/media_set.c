@@ -28,15 +28,32 @@ prompt_media media_set_layout(const media_set *s)
     return (prompt_media){s->layouts, s->layouts != NULL ? s->n : 0};
 }
 
+static void free_inputs(media_item *item)
+{
+    free(item->frames);
+    free(item->features);
+    item->frames = NULL;
+    item->features = NULL;
+    for (int32_t i = 0; i < item->n_parts; i++) {
+        item->parts[i].input = NULL;
+    }
+}
+
+void media_set_free_inputs(media_set *s)
+{
+    for (int32_t i = 0; i < s->n; i++) {
+        free_inputs(&s->items[i]);
+    }
+}
+
 static void free_item(media_item *item)
 {
+    free_inputs(item);
     for (int32_t i = 0; i < item->n_parts; i++) {
         encoded_release(item->parts[i].result);
     }
     free(item->parts);
-    free(item->frames);
     free(item->samples);
-    free(item->features);
     free(item->reference);
 }
 

@@ -70,6 +70,7 @@ typedef struct media_set {
     layout_medium *layouts; /* [n] owned: the items' layouts side by side, once prepared */
     int32_t n_parts, n_ready;
     int32_t n_from_cache;
+    int64_t n_held;          /* tokens that count against what the desk holds; the desk's own */
     volatile bool cancelled; /* nobody waits for it any more; common/cancel.h */
 } media_set;
 
@@ -78,6 +79,9 @@ media_item *media_set_add(media_set *s, media_kind kind);
 
 /* The list for prompt_layout.h; borrowed. */
 prompt_media media_set_layout(const media_set *s);
+
+/* Frees the encoders' inputs: nothing asks for them once every part has its result. */
+void media_set_free_inputs(media_set *s);
 
 /* Gives back results to the cache's care and frees all. NULL is allowed. */
 void media_set_free(media_set *s);
