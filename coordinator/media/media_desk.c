@@ -334,7 +334,6 @@ static void leave_jobs(media_desk *d, const media_order *o)
 {
     for (encode_job *j = d->jobs, *next; j != NULL; j = next) {
         next = j->next;
-        bool waited = j->waiters != NULL;
         for (waiter **at = &j->waiters; *at != NULL;) {
             waiter *w = *at;
             if (w->order == o) {
@@ -344,7 +343,7 @@ static void leave_jobs(media_desk *d, const media_order *o)
                 at = &w->next;
             }
         }
-        if (waited && j->waiters == NULL) {
+        if (j->waiters == NULL && !j->cancelled) {
             abandon_job(d, j);
         } else if (j->waiters != NULL) {
             j->part = *j->waiters->part; /* the one that goes may have lent its input */
