@@ -1,28 +1,24 @@
 /*
  * command_chat.c - `flotilla chat`: a conversation, line by line.
  *
- * The conversation is kept here as the JSON text of its messages, and the whole of it goes with
- * every turn: the coordinator finds the KV cache of the common beginning and computes only what is
- * new. So /load, /reset and an answer that was cut short need nothing special.
+ * A line is a message, or a command with a slash in front. What goes wrong with one is shown, and
+ * the chat goes on as if it had not been said.
  */
 #include "launch/commands.h"
 
-#include "common/file.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "gateway/interrupts.h"
+#include "launch/conversation.h"
 #include "launch/front.h"
 #include "launch/line_reader.h"
 #include "launch/media_given.h"
 #include "launch/request_body.h"
 #include "launch/typed_path.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + 8 };
 
@@ -38,13 +34,11 @@ typedef struct chat {
     const chat_options *options;
     front front;
     line_reader *lines;
-    buffer messages;         /* JSON objects with commas between */
-    buffer template_options; /* a JSON object, from a loaded file */
-    bool has_media;          /* there may be media in the messages */
-    buffer attached;         /* parts for the next message, with commas between */
-    buffer attached_names;   /* "photo.png, speech.wav" */
-    buffer answer;           /* text of the turn under way */
-    flo_code worst;          /* of the turns, for input that is not typed */
+    conversation conversation;
+    buffer attached;       /* parts for the next message, with commas between */
+    buffer attached_names; /* "photo.png, speech.wav" */
+    buffer answer;         /* text of the turn under way */
+    flo_code worst;        /* of the turns, for input that is not typed */
     flo_err worst_cause;
     bool over;
 } chat;
@@ -76,114 +70,6 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
     }
     code = options_check(&o->run, err);
     return code == FLO_OK ? media_given_check(&o->media, &o->run, true, err) : code;
-}
-
-/* -- the conversation -------------------------------------------------------------------------- */
-
-static void add_message(chat *c, const char *role, const buffer *parts, const char *text,
-                        size_t n_bytes)
-{
-    if (c->messages.n > 0) {
-        buffer_append_byte(&c->messages, ',');
-    }
-    message_put(&c->messages, role, parts, text, n_bytes);
-}
-
-static void begin(chat *c)
-{
-    c->messages.n = 0;
-    c->has_media = false;
-    c->template_options.n = 0;
-    buffer_append_text(&c->template_options, "{}");
-    if (c->options->system != NULL) {
-        add_message(c, "system", NULL, c->options->system, strlen(c->options->system));
-    }
-}
-
-/* {"messages": [...]} and the template's options beside them, as /load and generate --messages
- * read. */
-static void put_conversation(buffer *out, const chat *c)
-{
-    buffer_append_text(out, "{\"messages\":[");
-    buffer_append(out, c->messages.at, c->messages.n);
-    buffer_append_byte(out, ']');
-    if (c->template_options.n > 2) {
-        buffer_append_byte(out, ',');
-        buffer_append(out, c->template_options.at + 1, c->template_options.n - 2);
-    }
-    buffer_append_text(out, "}\n");
-}
-
-static flo_code write_all(int fd, const buffer *b)
-{
-    size_t done = 0;
-    while (done < b->n) {
-        ssize_t n = write(fd, b->at + done, b->n - done);
-        if (n < 0 && errno != EINTR) {
-            return FLO_FAIL;
-        }
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return fsync(fd) == 0 || errno == EINVAL ? FLO_OK : FLO_FAIL;
-}
-
-/* The file is whole or as it was before: written beside, then renamed. */
-static flo_code save(const chat *c, const char *path, flo_err *err)
-{
-    buffer text = {0};
-    char *beside = NULL;
-    flo_code target = file_check_target(path, err);
-    if (target != FLO_OK) {
-        return target;
-    }
-    put_conversation(&text, c);
-    if (text.failed || asprintf(&beside, "%s.XXXXXX", path) < 0) {
-        buffer_free(&text);
-        return flo_fail(err, FLO_FAIL, "out of memory");
-    }
-    int fd = mkostemp(beside, O_CLOEXEC);
-    flo_code code = fd >= 0 ? write_all(fd, &text) : FLO_FAIL;
-    int cause = errno;
-    if (fd >= 0 && close(fd) != 0 && code == FLO_OK) {
-        code = FLO_FAIL;
-        cause = errno;
-    }
-    if (code == FLO_OK && rename(beside, path) != 0) {
-        code = FLO_FAIL;
-        cause = errno;
-    }
-    if (code != FLO_OK) {
-        flo_fail(err, FLO_FAIL, "%s: cannot save: %s", path, strerror(cause));
-        if (fd >= 0) {
-            unlink(beside);
-        }
-    }
-    free(beside);
-    buffer_free(&text);
-    return code;
-}
-
-static flo_code load(chat *c, const char *path, flo_err *err)
-{
-    buffer file = {0}, options = {0}, list = {0};
-    json_slice messages;
-    flo_code code = file_read(&file, path, PROMPT_BYTES_MAX, err);
-    if (code == FLO_OK) {
-        code = messages_take(file.at, file.n, path, &messages, &options, err);
-    }
-    if (code == FLO_OK) {
-        c->has_media = messages_put(&list, messages);
-        code = list.failed ? flo_fail(err, FLO_FAIL, "%s: out of memory", path) : FLO_OK;
-    }
-    if (code == FLO_OK) {
-        c->messages.n = c->template_options.n = 0;
-        buffer_append(&c->messages, list.at + 1, list.n - 2); /* without its brackets */
-        buffer_append(&c->template_options, options.at, options.n);
-    }
-    buffer_free(&list);
-    buffer_free(&file);
-    buffer_free(&options);
-    return code;
 }
 
 /* -- media for the next message ---------------------------------------------------------------- */
@@ -273,12 +159,10 @@ static flo_code wait_for_answer(chat *c, flo_err *err)
  * it padded to the longest of all turns, a longer one would change what the KV cache holds. */
 static void put_request(buffer *body, const chat *c)
 {
-    buffer_append_text(body, "{\"messages\":[");
-    buffer_append(body, c->messages.at, c->messages.n);
-    buffer_append_byte(body, ']');
-    template_options_put(body, &c->template_options);
+    buffer_append_byte(body, '{');
+    conversation_put(body, &c->conversation);
     sampling_put(body, &c->options->sampling);
-    if (c->has_media) {
+    if (c->conversation.has_media) {
         media_options_put(body, &c->options->media, "turn");
     }
     buffer_append_byte(body, '}');
@@ -300,16 +184,15 @@ static flo_code ask(chat *c, flo_err *err)
  * brought; the chat goes on. */
 static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *err)
 {
-    size_t before = c->messages.n;
-    c->has_media = c->has_media || c->attached.n > 0;
-    add_message(c, "user", &c->attached, text, n_bytes);
+    size_t before = c->conversation.messages.n;
+    conversation_add(&c->conversation, "user", &c->attached, text, n_bytes);
     flo_code code = ask(c, err);
     if (code != FLO_OK) {
         return code;
     }
     bool refused = c->front.code != FLO_OK;
     if (refused) {
-        c->messages.n = before;
+        c->conversation.messages.n = before;
         log_error("%s", c->front.cause.text);
         c->worst = c->worst == FLO_OK ? c->front.code : c->worst;
         c->worst_cause = c->front.cause;
@@ -318,7 +201,7 @@ static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *er
     if (refused) {
         return FLO_OK;
     }
-    add_message(c, "assistant", NULL, c->answer.at, c->answer.n);
+    conversation_add(&c->conversation, "assistant", NULL, c->answer.at, c->answer.n);
     code = output_write("\n", 1, err);
     front_show_held(&c->front);
     show_speed(c);
@@ -342,8 +225,8 @@ static flo_code save_or_load(chat *c, const char *name, const char *typed, flo_e
 {
     char *path = typed_path(typed);
     flo_code code = path[0] == '\0' ? flo_fail(err, FLO_USAGE, "%s needs the name of a file", name)
-                    : strcmp(name, "/save") == 0 ? save(c, path, err)
-                                                 : load(c, path, err);
+                    : strcmp(name, "/save") == 0 ? conversation_save(&c->conversation, path, err)
+                                                 : conversation_load(&c->conversation, path, err);
     free(path);
     return code;
 }
@@ -362,7 +245,7 @@ static void obey(chat *c, const char *line)
     if (strcmp(name, "/quit") == 0) {
         c->over = true;
     } else if (strcmp(name, "/reset") == 0) {
-        begin(c);
+        conversation_begin(&c->conversation, c->options->system);
         detach(c, true);
     } else if (strcmp(name, "/help") == 0) {
         fputs(help_lines, stderr);
@@ -442,7 +325,7 @@ static flo_code converse(chat *c, flo_err *err)
 static flo_code run_chat(const chat_options *o, flo_err *err)
 {
     chat c = {.options = o};
-    begin(&c);
+    conversation_begin(&c.conversation, o->system);
     flo_code code = front_open(&c.front, &o->run, err);
     if (code == FLO_OK) {
         line_reader_new(&c.lines, wait_for_input, &c);
@@ -457,8 +340,7 @@ static flo_code run_chat(const chat_options *o, flo_err *err)
         line_reader_free(c.lines);
         front_close(&c.front);
     }
-    buffer_free(&c.messages);
-    buffer_free(&c.template_options);
+    conversation_free(&c.conversation);
     buffer_free(&c.attached);
     buffer_free(&c.attached_names);
     buffer_free(&c.answer);

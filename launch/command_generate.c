@@ -12,6 +12,7 @@
 #include "common/log.h"
 #include "launch/front.h"
 #include "launch/media_given.h"
+#include "launch/messages.h"
 #include "launch/request_body.h"
 
 #include <stdio.h>

@@ -71,6 +71,18 @@ void media_given_free(media_given *m)
 
 /* -- one medium -------------------------------------------------------------------------------- */
 
+bool medium_is_path(const char *reference, size_t n_bytes)
+{
+    static const char *const schemes[] = {"data:", "file:", "http:", "https:"};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        size_t n = strlen(schemes[i]);
+        if (n_bytes >= n && strncasecmp(reference, schemes[i], n) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static const char *kind_of(const char *option)
 {
     return option + strspn(option, "-/");

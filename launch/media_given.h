@@ -38,6 +38,9 @@ void media_given_free(media_given *m);
  */
 flo_code media_given_check(const media_given *m, const run_options *run, bool others, flo_err *err);
 
+/* Whether a medium's name is a path, and not a URL. */
+bool medium_is_path(const char *reference, size_t n_bytes);
+
 /* One medium. option: "--image" or "/image", and so on, which says the kind; urls: http is allowed.
  * FLO_USAGE: not there, a folder (only videos may be one), empty, not to be read. */
 flo_code medium_check(const char *option, const char *reference, bool urls, flo_err *err);

@@ -1,9 +1,6 @@
 /*
- * request_body.h - the JSON body of a request, from options and from people's own JSON.
- *
- * What people wrote as JSON (messages, tools) goes into the body as the text it was: a number stays
- * the literal it is, 1.0 does not become 1. Only keys that were given are written; defaults are the
- * coordinator's, who knows the checkpoint.
+ * request_body.h - the JSON body of a request, from options. Only keys that were given are written;
+ * defaults are the coordinator's, who knows the checkpoint.
  */
 #ifndef FLOTILLA_LAUNCH_REQUEST_BODY_H
 #define FLOTILLA_LAUNCH_REQUEST_BODY_H
@@ -30,33 +27,6 @@ void sampling_arguments(sampling_options *s, argument table[SAMPLING_ARGUMENTS])
 
 /* `,"max_tokens":5,"temperature":0.7` for what was given. */
 void sampling_put(buffer *body, const sampling_options *s);
-
-/* A part of a JSON text, borrowed from it. */
-typedef struct json_slice {
-    const char *at;
-    size_t n;
-} json_slice;
-
-/* Chat messages as a list [...] or as an object {"messages": [...], ...}: messages is the list's
- * text, options (empty buffer, appended to) the object of all other members, "{}" for a list. text
- * must stay while messages is used. FLO_USAGE, led by name: not JSON, no list, an empty list. */
-flo_code messages_take(const char *text, size_t n_bytes, const char *name, json_slice *messages,
-                       buffer *options, flo_err *err);
-
-/* `,"template_options":{...}` unless it has no member. */
-void template_options_put(buffer *body, const buffer *options);
-
-/* {"role":"user","content":"..."}; with media (parts with commas between) the content is the list
- * of them and, last, the text. parts: NULL or empty for none. */
-void message_put(buffer *out, const char *role, const buffer *parts, const char *text,
-                 size_t n_bytes);
-
-/* The list of messages, where paths of media that are relative become absolute and nothing else
- * changes. True: there are media in it, named or to come from the request. */
-bool messages_put(buffer *out, json_slice messages);
-
-/* Whether a medium's name is a path, and not a URL. */
-bool medium_is_path(const char *reference, size_t n_bytes);
 
 /* `"key":value` of a number or flag. */
 void argument_put(buffer *body, const char *key, const argument *a);
