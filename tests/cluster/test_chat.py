@@ -7,9 +7,12 @@ import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import time
 import unittest
+import wave
+import zlib
 
 from real_job import COORDINATOR, FLOTILLA, MPI_ENVIRONMENT, RealJob, SLOWER, TINY, WORKER
 from terminal import fork_on_terminal
@@ -84,6 +87,43 @@ class Chat(RealJob):
         self.assertEqual(len(reused), 2, self.err)
         self.assertEqual(reused[0], 0)
         self.assertGreater(reused[1], 100)
+
+    def test_media_of_earlier_turns_stay_as_they_were(self):
+        self.picture("a.png", 96, 64)
+        self.sound("short.wav", 0.5)
+        self.sound("long.wav", 3)
+        with open(self.path("cut.png"), "wb") as f, open(self.path("a.png"), "rb") as whole:
+            f.write(whole.read()[:60])
+        first = ["/image a.png", "/audio short.wav", "What is this?", "/save a.json", "/image cut.png", "And this?"]
+        last = ["/audio long.wav", "And that?", "/save b.json"]
+        words = [*WORDS, *SHORT, "--ignore-eos"]
+        self.flotilla("chat", *words, stdin="\n".join(first + last).encode())
+        self.assertEqual(self.code, 2, self.err)  # the damaged picture's; the chat went on
+        self.assertIn("cut.png: ", self.err)
+        turns = [tuple(map(int, x)) for x in re.findall(r"(\d+) of (\d+) prompt tokens were in the KV cache", self.err)]
+        self.assertEqual(len(turns), 2, self.err)
+        self.assertGreaterEqual(turns[1][0], turns[0][1])  # a longer sound pads its own turn alone
+        a, b = self.saved("a.json"), self.saved("b.json")
+        self.assertEqual(b[:2], a)
+        self.assertEqual([p["type"] for p in b[0]["content"]], ["image", "audio", "text"])
+        self.flotilla("chat", *words, stdin="\n".join(["/load a.json", *last]).encode())
+        self.assertEqual(self.code, 0, self.err)
+        self.assertEqual(self.saved("b.json"), b)
+
+    def picture(self, name, width, height):
+        """A PNG of slopes."""
+        rows = b"".join(b"\0" + bytes(v for x in range(width) for v in (x * 2 % 256, y * 3 % 256, 90)) for y in range(height))
+
+        def chunk(kind, body):
+            return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        with open(self.path(name), "wb") as f:
+            f.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+                    chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+    def sound(self, name, seconds):
+        with wave.open(self.path(name), "wb") as f:
+            f.setparams((1, 2, 16000, 0, "NONE", ""))
+            f.writeframes(b"".join(struct.pack("<h", i * 37 % 8000 - 4000) for i in range(int(seconds * 16000))))
 
     def test_a_terminal(self):
         t = Terminal(self, FLOTILLA, "chat", *WORDS, *SHORT, "--ignore-eos")
