@@ -196,6 +196,17 @@ class Media(RealJob):
         self.refused("KV", "--kv-tokens", 4096, "--image-min-pixels", 12000000, "--image-max-pixels", 12845056, "--image", PICTURE,
                      "--prompt", "x")
 
+    def test_a_picture_over_the_encoders_memory_is_refused_and_others_are_served(self):
+        def line(name, least):
+            return json.dumps({"custom_id": name, "body": {
+                "messages": [{"role": "user", "content": [{"type": "image", "image": PICTURE}]}], "max_tokens": 2,
+                "media_options": {"image_min_pixels": least, "image_max_pixels": 20000000}}})
+        path = self.write("in.jsonl", line("large", 16000000) + "\n" + line("small", 4096) + "\n")
+        self.assertEqual(self.mpirun(2, "--model", TINY, "--kv-tokens", 32768, "--requests", path), 0, self.err)
+        answers = {a["custom_id"]: a for a in map(json.loads, self.out.splitlines())}
+        self.assertIn("memory", answers["large"]["error"]["message"])
+        self.assertIsNone(answers["small"]["error"])
+
     def clip_of_frames(self, n):
         folder = self.path("frames")
         os.mkdir(folder)

@@ -379,11 +379,11 @@ static void a_section_that_is_not_built_counts_as_not_run(void **state)
 {
     scene *s = scene_of(state);
     link_section(s, "sampling");
-    make_folder(s, "audio");
-    make_folder(s, "audio/short");
+    make_folder(s, "speech");
+    make_folder(s, "speech/short");
     assert_int_equal(run(s, NULL), FLO_DIFFERS);
-    assert_said(s, "not run: needs the audio encoder, which is not built yet (1 cases)");
-    assert_sentence(s, "no difference, but not all was run: audio");
+    assert_said(s, "not run: needs the talker, which is not built yet (1 cases)");
+    assert_sentence(s, "no difference, but not all was run: speech");
     assert_int_equal(run(s, "sampling"), FLO_OK);
 }
 
