@@ -8,6 +8,7 @@
 #include "common/check.h"
 #include "common/utf8.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,10 +173,10 @@ void progress_stage_bar(char out[PROGRESS_WIDTH_MAX], size_t width, const char *
     if (width >= n + BAR_CELLS + 24) {
         put_bar(out, &used, width, share);
     }
-    snprintf(text, sizeof text, "  %3.0f %%", 100 * share);
+    snprintf(text, sizeof text, "  %3d %%", (int)(100 * share)); /* 100 only when it is over */
     put_end(out, &used, width, text);
     if (share > 0.01 && share < 1) {
-        put_seconds_left(out, &used, width, seconds * (1 - share) / share);
+        put_seconds_left(out, &used, width, ceil(seconds * (1 - share) / share));
     }
 }
 

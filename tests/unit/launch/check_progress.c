@@ -59,6 +59,8 @@ static void a_stage_says_its_share_and_time_left(void **state)
     assert_string_equal(out, "encoding a.png  [#####---------------]   25 %  6 s left");
     progress_stage_bar(out, 120, "encoding a.png", 0, 2.0);
     assert_string_equal(out, "encoding a.png  [--------------------]    0 %");
+    progress_stage_bar(out, 120, "encoding a.png", 0.999, 2.0);
+    assert_string_equal(out, "encoding a.png  [###################-]   99 %  1 s left");
     progress_stage_bar(out, 120, "encoding a.png", 0.02, 600);
     assert_non_null(strstr(out, " 490 min left"));
 }
