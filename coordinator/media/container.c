@@ -283,8 +283,11 @@ flo_code container_decoder_open(container *c, int32_t threads, uint64_t pixels_m
     const AVCodecParameters *stream = c->stream->codecpar;
     const AVCodec *codec = avcodec_find_decoder(stream->codec_id);
     if (codec == NULL) {
-        return flo_fail(err, FLO_USAGE, "%s: the installed FFmpeg cannot decode %s", c->name,
-                        avcodec_get_name(stream->codec_id));
+        return stream->codec_id == AV_CODEC_ID_NONE
+                   ? flo_fail(err, FLO_USAGE, "%s: is damaged, or coded in a way not known here",
+                              c->name)
+                   : flo_fail(err, FLO_USAGE, "%s: the installed FFmpeg cannot decode %s", c->name,
+                              avcodec_get_name(stream->codec_id));
     }
     avcodec_free_context(&c->decoder);
     c->decoder = avcodec_alloc_context3(codec);

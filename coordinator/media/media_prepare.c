@@ -389,6 +389,7 @@ static flo_code take_track(bench *b, work *owner, int32_t k)
                         owner->item.name);
     }
     given->item.layout.in_video = true;
+    given->item.layout.given_as = k + 1;
     owner->sound = (int32_t)(given - b->works);
     return FLO_OK;
 }

@@ -33,6 +33,7 @@ static const struct {
 };
 
 static const char vision_start[] = "<|vision_start|>", vision_end[] = "<|vision_end|>";
+static const char audio_start[] = "<|audio_start|>", audio_end[] = "<|audio_end|>";
 
 /* The processor's own default: texts are laid out with it whatever config.json says. */
 static const double processor_positions_per_second = 13.0;
@@ -104,10 +105,11 @@ static const char *find_placeholder(media_kind *kind, const char *from, const ch
     return NULL;
 }
 
-static flo_code count_placeholders(const char *text, const char *end, const prompt_media *media,
-                                   flo_err *err)
+/* *tracks_too: the sounds that were given and that videos take have placeholders as well. */
+static flo_code count_placeholders(bool *tracks_too, const char *text, const char *end,
+                                   const prompt_media *media, flo_err *err)
 {
-    int64_t found[N_KINDS] = {0}, given[N_KINDS] = {0};
+    int64_t found[N_KINDS] = {0}, given[N_KINDS] = {0}, n_tracks = 0;
     media_kind kind;
     for (const char *p = text; (p = find_placeholder(&kind, p, end)) != NULL;
          p += PLACEHOLDER_BYTES) {
@@ -115,7 +117,10 @@ static flo_code count_placeholders(const char *text, const char *end, const prom
     }
     for (int32_t i = 0; i < media->n; i++) {
         given[media->media[i].kind] += !media->media[i].in_video;
+        n_tracks += media->media[i].given_as > 0;
     }
+    *tracks_too = n_tracks > 0 && found[MEDIA_AUDIO] == given[MEDIA_AUDIO] + n_tracks;
+    given[MEDIA_AUDIO] += *tracks_too ? n_tracks : 0;
     for (int k = 0; k < N_KINDS; k++) {
         if (found[k] != given[k]) {
             return flo_fail(err, FLO_USAGE,
@@ -169,12 +174,37 @@ static void append_medium(buffer *out, const layout_medium *m, const prompt_medi
                           int32_t merge)
 {
     if (takes_sound(m)) {
-        buffer_append_text(out, "<|audio_start|>");
+        buffer_append_text(out, audio_start);
         append_interleaved(out, m, media->media[m->sound].n_tokens, merge);
-        buffer_append_text(out, "<|audio_end|>");
+        buffer_append_text(out, audio_end);
     } else {
         append_placeholders(out, m->kind, m->n_tokens);
     }
+}
+
+/* Whether a video takes sound number `nth` (from 1) of those given by themselves. */
+static bool is_taken(const prompt_media *media, int32_t nth)
+{
+    int32_t i = 0;
+    while (i < media->n && media->media[i].given_as != nth) {
+        i++;
+    }
+    return i < media->n;
+}
+
+/* The text up to the placeholder at p, without it and without a pair of audio marks around it.
+ * Returns where the text goes on. */
+static const char *append_without(buffer *out, const char *text, const char *p, const char *end)
+{
+    size_t n_start = sizeof audio_start - 1, n_end = sizeof audio_end - 1;
+    const char *behind = p + PLACEHOLDER_BYTES;
+    if ((size_t)(p - text) >= n_start && memcmp(p - n_start, audio_start, n_start) == 0 &&
+        (size_t)(end - behind) >= n_end && memcmp(behind, audio_end, n_end) == 0) {
+        p -= n_start;
+        behind += n_end;
+    }
+    buffer_append(out, text, (size_t)(p - text));
+    return behind;
 }
 
 flo_code prompt_expand(buffer *out, const char *text, size_t n_bytes, const prompt_media *media,
@@ -183,14 +213,20 @@ flo_code prompt_expand(buffer *out, const char *text, size_t n_bytes, const prom
     check_media(media);
     check_grids(media, spatial_merge);
     const char *end = text + n_bytes;
-    flo_code code = count_placeholders(text, end, media, err);
+    bool tracks_too;
+    flo_code code = count_placeholders(&tracks_too, text, end, media, err);
     if (code != FLO_OK) {
         return code;
     }
-    int32_t next[N_KINDS] = {0};
+    int32_t next[N_KINDS] = {0}, n_sounds = 0;
     const char *done = text;
     media_kind kind;
     for (const char *p; (p = find_placeholder(&kind, done, end)) != NULL;) {
+        n_sounds += kind == MEDIA_AUDIO;
+        if (kind == MEDIA_AUDIO && tracks_too && is_taken(media, n_sounds)) {
+            done = append_without(out, done, p, end);
+            continue;
+        }
         int32_t at = find_medium(media, kind, next[kind]);
         const layout_medium *m = &media->media[at];
         next[kind] = at + 1;

@@ -26,6 +26,8 @@ typedef struct layout_medium {
     double second_per_grid; /* videos */
     int32_t sound;          /* videos: index of its own sound, -1 for none */
     bool in_video;          /* sounds: it belongs to a video, no placeholder of its own */
+    int32_t given_as; /* sounds in a video: the how-manieth sound that was given by itself, from
+                         1; 0: the video's own track */
 } layout_medium;
 
 /* The list of a prompt's media, each kind in the order in which its placeholders come. */
@@ -36,8 +38,10 @@ typedef struct prompt_media {
 
 /* Text with one placeholder (<|image_pad|>, <|audio_pad|>, <|video_pad|>) for each medium, into
  * text with one for each row; with sound in a video also the pair of audio marks around the
- * interleaved run. FLO_USAGE: more or fewer placeholders of a kind than media of it (the sentence
- * counts both); a video that takes its sound whose placeholder does not stand between
+ * interleaved run. Sounds given by themselves that videos take may all have their placeholder too,
+ * as a chat template makes it for each part: it vanishes, with its pair of marks. FLO_USAGE: more
+ * or fewer placeholders of a kind than media of it (the sentence counts both); a video that takes
+ * its sound whose placeholder does not stand between
  * <|vision_start|> and <|vision_end|>.
  * FLO_FAIL: out of memory. Appends to out; what it appended before an error is of no use. */
 flo_code prompt_expand(buffer *out, const char *text, size_t n_bytes, const prompt_media *media,

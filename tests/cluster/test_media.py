@@ -161,6 +161,17 @@ class Media(RealJob):
         sound_rows = with_sound["audio_embeds"][1][0]
         self.assertEqual(len(spoken["prompt_ids"]) - len(silent["prompt_ids"]), sound_rows + 2)
 
+    def test_a_sound_given_for_a_silent_video_needs_no_place_of_its_own(self):
+        frames = ["--video", self.clip_of_frames(4), "--recorded-fps", 2, "--use-audio-in-video"]
+        asked, dump = self.dumped(*frames, "--audio", SOUND, "--prompt", "x")
+        ids = ",".join(map(str, asked["prompt_ids"]))
+        self.assertEqual(self.dumped(*frames, "--audio", SOUND, "--prompt-ids", ids)[1], dump)
+        # one more sound stands by itself
+        more, with_both = self.dumped(*frames, "--audio", SOUND, "--audio", LONGER, "--prompt", "x")
+        self.assertGreater(with_both["audio_embeds"][1][0], dump["audio_embeds"][1][0])
+        self.assertEqual(len(more["prompt_ids"]) - len(asked["prompt_ids"]),
+                         with_both["audio_embeds"][1][0] - dump["audio_embeds"][1][0] + 2)
+
     # -- what cannot be read
 
     def test_files_that_are_no_media(self):

@@ -387,8 +387,6 @@ static void a_sound_belongs_to_its_video_wherever_it_stands_in_the_list(void **s
     laid_out_free(&l);
 }
 
-/* ---- refusals ---- */
-
 static void expect_expand_refused(const char *text, const prompt_media *media, const char *sentence)
 {
     buffer out = {0};
@@ -397,6 +395,37 @@ static void expect_expand_refused(const char *text, const prompt_media *media, c
     assert_string_equal(err.text, sentence);
     buffer_free(&out);
 }
+
+/* A chat template makes a place for each part; the sound that a video takes has it there. Here the
+ * first of three sounds belongs to the second video, whose entry stands last in the list. */
+static void a_given_sound_that_a_video_takes_leaves_its_own_place(void **state)
+{
+    (void)state;
+    layout_medium taken = sound_of(3, true);
+    taken.given_as = 1;
+    prompt_media media =
+        LIST(sound_of(2, false), sound_of(4, false), video_of(1, 2, 2, 1.0, 3), taken);
+    static const char places[] = "<|audio_start|><|audio_pad|><|audio_end|>"
+                                 "<|audio_start|><|audio_pad|><|audio_end|>"
+                                 "<|audio_pad|>";
+    static const char video[] = "<|vision_start|><|video_pad|><|vision_end|>";
+    char text[512];
+    snprintf(text, sizeof text, "a%s%sb", places, video);
+    laid_out with = lay_out(text, &media);
+    /* without the first sound's place, as a raw prompt has it */
+    snprintf(text, sizeof text, "a%s%sb", places + 41, video);
+    laid_out without = lay_out(text, &media);
+    assert_int_equal(with.n, without.n);
+    assert_memory_equal(with.ids, without.ids, (size_t)with.n * sizeof *with.ids);
+    assert_int_equal(with.n, 1 + (2 + 2) + 4 + (2 + 2 + 1 + 3) + 1);
+    laid_out_free(&with);
+    laid_out_free(&without);
+    snprintf(text, sizeof text, "%s%s%s", places, places, video);
+    expect_expand_refused(text, &media,
+                          "the text has 6 <|audio_pad|> for 2 sounds; it needs one for each");
+}
+
+/* ---- refusals ---- */
 
 static void placeholders_and_media_are_counted(void **state)
 {
@@ -539,6 +568,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(marks_that_open_nothing_are_text),
         cmocka_unit_test(a_picture_may_stand_at_the_end_or_before_another),
         cmocka_unit_test(a_sound_belongs_to_its_video_wherever_it_stands_in_the_list),
+        cmocka_unit_test(a_given_sound_that_a_video_takes_leaves_its_own_place),
         cmocka_unit_test(placeholders_and_media_are_counted),
         cmocka_unit_test(a_video_with_sound_needs_its_marks),
         cmocka_unit_test(ids_that_do_not_match_the_media_are_refused),
