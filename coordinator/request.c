@@ -107,11 +107,28 @@ static flo_code submit(request *r, flo_err *err)
     return code;
 }
 
+static void on_progress(media_order *o, double share)
+{
+    request *r = o->owner;
+    const media_set *s = o->set;
+    const char *folders = strrchr(s->items[0].name, '/');
+    const char *name = folders != NULL ? folders + 1 : s->items[0].name;
+    char what[sizeof s->items[0].name + 64];
+    if (r->ends.stage != NULL) {
+        snprintf(what, sizeof what, s->n == 1 ? "encoding %s" : "encoding %s and %d more", name,
+                 s->n - 1);
+        r->ends.stage(r->ends.arg, r, what, share);
+    }
+}
+
 static void on_encoded(media_order *o)
 {
     request *r = o->owner;
     flo_err err;
     r->encoded_s = clock_s();
+    if (o->told_share > 0) {
+        on_progress(o, 1); /* takes the bar away */
+    }
     flo_code code = submit(r, &err);
     if (code != FLO_OK) {
         end(r, FINISH_FAILED, code, &err);
@@ -145,18 +162,6 @@ static void on_prepared(media_order *o, flo_code code, const flo_err *why)
     }
     if (code != FLO_OK) {
         end(r, FINISH_FAILED, code, &err);
-    }
-}
-
-static void on_progress(media_order *o, double share)
-{
-    request *r = o->owner;
-    char what[96];
-    const media_set *s = o->set;
-    if (r->ends.stage != NULL) {
-        snprintf(what, sizeof what, s->n == 1 ? "encoding %.60s" : "encoding %.60s and %d more",
-                 s->items[0].name, s->n - 1);
-        r->ends.stage(r->ends.arg, r, what, share);
     }
 }
 
