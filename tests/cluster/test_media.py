@@ -9,12 +9,14 @@ import base64
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
+import time
 import unittest
 import zlib
 
-from real_job import RealJob, SOURCE, TINY, floats, read_dump, relative_error
+from real_job import FLOTILLA, RealJob, SLOWER, SOURCE, TINY, floats, read_dump, relative_error
 
 GOLDEN = os.path.join(SOURCE, "tests/golden")
 PICTURE = os.path.join(GOLDEN, "image/b_100x37.png")
@@ -217,6 +219,21 @@ class Media(RealJob):
         answers = {a["custom_id"]: a for a in map(json.loads, self.out.splitlines())}
         self.assertIn("memory", answers["large"]["error"]["message"])
         self.assertIsNone(answers["small"]["error"])
+
+    def test_ctrl_c_while_a_picture_is_encoded_ends_at_once(self):
+        # 12 megapixels take half a minute; the jobs' slices must not hold the end up
+        job = self.start(FLOTILLA, "generate", "--model", TINY, "--kv-tokens", 16384, "--threads", 1, "--image", PICTURE,
+                         "--image-min-pixels", 12000000, "--image-max-pixels", 12800000, "--prompt", "x")
+        self.wait_for("flotilla-worker", 1)
+        time.sleep(3)
+        self.assertIsNone(job.poll())
+        started = time.monotonic()
+        job.send_signal(signal.SIGINT)
+        self.err = job.communicate(timeout=60)[1].decode(errors="replace")
+        self.assertEqual(job.returncode, 130, self.err)
+        self.assertLess(time.monotonic() - started, 4 * SLOWER)  # job_settle gives up after five seconds
+        self.assertNotIn("rest", self.err)
+        self.nothing_left(within=5)
 
     def clip_of_frames(self, n):
         folder = self.path("frames")
