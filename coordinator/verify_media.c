@@ -74,7 +74,8 @@ static flo_code add_files(case_media *m, media_kind kind, const char *folder, co
 static double number(const cJSON *object, const char *name)
 {
     const cJSON *item = json_given(object, name);
-    return cJSON_IsNumber(item) ? item->valuedouble : 0;
+    bool fits = cJSON_IsNumber(item) && item->valuedouble > -1e15 && item->valuedouble < 1e15;
+    return fits ? item->valuedouble : 0;
 }
 
 static flo_code read_frames(case_media *m, const checkpoint_tensor *t, int64_t n, flo_err *err)

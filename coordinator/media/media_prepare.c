@@ -34,6 +34,7 @@ typedef struct bench { /* one set being prepared */
     const media_rules *rules;
     work *works; /* one each for the set's items, then sound tracks of videos */
     int32_t n;
+    uint64_t n_bytes;  /* of all media as they are stored */
     int64_t n_tokens;  /* that are known to stand in the prompt */
     int64_t n_decoded; /* of sounds that are decoded, not among those yet */
     flo_err *err;
@@ -47,20 +48,31 @@ static bool stopped(const bench *b)
 /* --- opening -----------------------------------------------------------------------------------
  */
 
+/* What is left for the next medium of what all stored media of a request may have together. */
+static media_rules rules_left(const bench *b)
+{
+    media_rules rules = *b->rules;
+    uint64_t most = rules.bytes_max > 0 ? rules.bytes_max : MEDIA_BYTES_MAX;
+    rules.bytes_max = b->n_bytes < most ? most - b->n_bytes : 1;
+    return rules;
+}
+
 static flo_code open_item(bench *b, work *w)
 {
     static const char *const base64_names[] = {"the picture", "the sound", "the video"};
     media_item *item = &w->item;
     media_source *s = &w->source;
+    media_rules rules = rules_left(b);
     flo_code code = item->is_base64
                         ? media_source_from_base64(s, item->reference, item->reference_bytes,
-                                                   base64_names[item->kind], b->rules, b->err)
-                        : media_source_open(s, item->reference, item->reference_bytes, b->rules,
+                                                   base64_names[item->kind], &rules, b->err)
+                        : media_source_open(s, item->reference, item->reference_bytes, &rules,
                                             &b->set->cancelled, b->err);
     if (code == FLO_OK && s->bytes == NULL && item->kind != MEDIA_VIDEO) {
         code = flo_fail(b->err, FLO_USAGE, "%s is a folder; only a video may be one", s->name);
     }
     if (code == FLO_OK) {
+        b->n_bytes += s->n_bytes;
         snprintf(item->name, sizeof item->name, "%s", s->name);
     }
     return code;
@@ -528,16 +540,25 @@ static flo_code measure(bench *b, work *w)
     }
 }
 
+/* What a medium was made from goes before the next one is read. */
+static void close_work(work *w)
+{
+    video_close(w->video);
+    w->video = NULL;
+    free(w->chosen);
+    w->chosen = NULL;
+    media_source_close(&w->source);
+    free(w->item.samples);
+    w->item.samples = NULL;
+}
+
 static flo_code read_one(bench *b, work *w)
 {
-    switch (w->item.kind) {
-    case MEDIA_IMAGE:
-        return read_picture(b, w);
-    case MEDIA_VIDEO:
-        return read_video(b, w);
-    default:
-        return transform_sound(b, &w->item);
-    }
+    flo_code code = w->item.kind == MEDIA_IMAGE   ? read_picture(b, w)
+                    : w->item.kind == MEDIA_VIDEO ? read_video(b, w)
+                                                  : transform_sound(b, &w->item);
+    close_work(w);
+    return code;
 }
 
 /* One phase over all works; stops at the first fault. */
@@ -656,11 +677,7 @@ flo_code media_prepare(media_set *s, const media_house *h, const media_rules *ru
     }
     flo_code code = run_phases(&b);
     for (int32_t i = 0; i < b.n; i++) {
-        video_close(b.works[i].video);
-        free(b.works[i].chosen);
-        media_source_close(&b.works[i].source);
-        free(b.works[i].item.samples);
-        b.works[i].item.samples = NULL;
+        close_work(&b.works[i]);
     }
     code = code == FLO_OK ? put_back(&b) : code;
     if (code == FLO_OK) {

@@ -17,6 +17,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 enum { ORDERS = 6, WAIT_S = 60, QUIET_MS = 300, PICTURE_TOKENS = 4 };
@@ -77,12 +78,17 @@ static int close_shop(void **state)
     return 0;
 }
 
-static void order_picture(shop *s, int i, const char *name, bool waits_for_room)
+static void add_picture(media_set *set, const char *name)
 {
-    media_set *set = calloc(1, sizeof *set);
     media_item *item = media_set_add(set, MEDIA_IMAGE);
     item->reference = strdup(source_path(name));
     item->reference_bytes = strlen(item->reference);
+}
+
+static void order_picture(shop *s, int i, const char *name, bool waits_for_room)
+{
+    media_set *set = calloc(1, sizeof *set);
+    add_picture(set, name);
     set->options.image_pixels_min = 1;
     set->options.image_pixels_max = PICTURE_TOKENS * 32 * 32 + 31; /* 100 x 37 becomes 96 x 32 */
     s->codes[i] = FLO_INTERRUPTED;
@@ -148,6 +154,27 @@ static void what_cannot_be_read_comes_back_with_its_name(void **state)
     assert_int_equal(s->codes[1], FLO_OK);
     media_desk_drop(s->desk, &s->orders[0]);
     media_desk_drop(s->desk, &s->orders[1]);
+}
+
+static void all_media_of_a_request_share_one_bound_of_bytes(void **state)
+{
+    shop *s = *state;
+    struct stat file;
+    assert_int_equal(stat(source_path(picture), &file), 0);
+    for (int less = 0; less < 2; less++) {
+        order_picture(s, less, picture, true);
+        media_desk_drop(s->desk, &s->orders[less]);
+        media_set *set = calloc(1, sizeof *set);
+        add_picture(set, picture);
+        add_picture(set, picture);
+        set->options.image_pixels_min = set->options.image_pixels_max = 32 * 96;
+        s->orders[less].set = set;
+        s->orders[less].rules.bytes_max = 2 * (uint64_t)file.st_size - (uint64_t)less;
+        assert_int_equal(media_desk_prepare(s->desk, &s->orders[less], &err), FLO_OK);
+        wait_for(s, less + 1);
+        assert_int_equal(s->codes[less], less == 0 ? FLO_OK : FLO_USAGE);
+        media_desk_drop(s->desk, &s->orders[less]);
+    }
 }
 
 static void preparing_waits_while_the_cache_is_full(void **state)
@@ -232,6 +259,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_picture_comes_back_with_its_parts, open_shop, close_shop),
         cmocka_unit_test_setup_teardown(what_cannot_be_read_comes_back_with_its_name, open_shop,
+                                        close_shop),
+        cmocka_unit_test_setup_teardown(all_media_of_a_request_share_one_bound_of_bytes, open_shop,
                                         close_shop),
         cmocka_unit_test_setup_teardown(preparing_waits_while_the_cache_is_full, open_shop,
                                         close_shop),
