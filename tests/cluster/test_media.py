@@ -8,6 +8,7 @@ ends in one line while others are served on. Real ranks, on the tiny checkpoint;
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -16,7 +17,8 @@ import time
 import unittest
 import zlib
 
-from real_job import FLOTILLA, RealJob, SLOWER, SOURCE, TINY, floats, read_dump, relative_error
+from real_job import (COORDINATOR, FLOTILLA, MPI_ENVIRONMENT, RealJob, SLOWER, SOURCE, TINY, WORKER, floats, read_dump,
+                      relative_error)
 
 GOLDEN = os.path.join(SOURCE, "tests/golden")
 PICTURE = os.path.join(GOLDEN, "image/b_100x37.png")
@@ -234,6 +236,37 @@ class Media(RealJob):
         self.assertLess(time.monotonic() - started, 4 * SLOWER)  # job_settle gives up after five seconds
         self.assertNotIn("rest", self.err)
         self.nothing_left(within=5)
+
+    def test_a_later_turn_reuses_the_same_picture_and_no_other(self):
+        self.made("convert", PICTURE, "-resize", "320x320!", "a.png")
+        self.made("convert", "a.png", "-define", "webp:lossless=true", "again.webp")
+        self.made("convert", "a.png", "-negate", "other.png")
+        log = self.path("log")
+        with open(log, "wb") as errors:
+            job = subprocess.Popen(["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "1", COORDINATOR, "--model", TINY,
+                                    "--verbose", "--requests", "-", ":", "-np", "2", WORKER], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=errors, env=self.environment(**MPI_ENVIRONMENT))
+        self.started.append(job)
+
+        def turn(name, text):
+            return {"role": "user", "content": [{"type": "image", "image": self.path(name)}, {"type": "text", "text": text}]}
+
+        def ask(*messages):
+            body = {"messages": messages, "max_tokens": 4, "temperature": 0}
+            job.stdin.write(json.dumps({"custom_id": "x", "body": body}).encode() + b"\n")
+            job.stdin.flush()
+            return json.loads(job.stdout.readline())["response"]["body"]["choices"][0]["message"]["content"]
+
+        said = {"role": "assistant", "content": ask(turn("a.png", "What is it?"))}
+        ask(turn("again.webp", "What is it?"), said, turn("other.png", "And that?"))
+        ask(turn("other.png", "What is it?"))
+        job.communicate(timeout=30 * SLOWER)
+        with open(log, "r", errors="replace") as f:
+            known = [tuple(map(int, m)) for m in re.findall(r"(\d+) prompt tokens, (\d+) of them known", f.read())]
+        self.assertEqual(len(known), 3, known)
+        self.assertEqual(known[0][1], 0)
+        self.assertGreaterEqual(known[1][1], known[0][0])  # all of the first prompt
+        self.assertEqual(known[2], (known[0][0], 0))  # as many tokens, none of them the same picture's
 
     def clip_of_frames(self, n):
         folder = self.path("frames")
