@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PICTURE_SIDE_MAX = 16384 };
+
 typedef struct bench_options {
     run_options run;
     bool encoders, help;
@@ -28,6 +30,10 @@ static flo_code take_size(bench_options *o, flo_err *err)
         return flo_fail(err, FLO_USAGE, "--image-size %s: give it as WIDTHxHEIGHT, like 1024x1024",
                         o->image_size);
     }
+    if (width > PICTURE_SIDE_MAX || height > PICTURE_SIDE_MAX) {
+        return flo_fail(err, FLO_USAGE, "--image-size %s: a side may have up to %d pixels",
+                        o->image_size, PICTURE_SIDE_MAX);
+    }
     o->width = width;
     o->height = height;
     return FLO_OK;
@@ -37,11 +43,7 @@ static flo_code read_options(bench_options *o, int argc, char **argv, flo_err *e
 {
     const argument table[] = {
         {.name = "--encoders", .kind = ARGUMENT_FLAG, .out = &o->encoders},
-        {.name = "--repeat",
-         .kind = ARGUMENT_INTEGER,
-         .out = &o->repeat,
-         .min = 1,
-         .max = 100},
+        {.name = "--repeat", .kind = ARGUMENT_INTEGER, .out = &o->repeat, .min = 1, .max = 100},
         {.name = "--image-size", .kind = ARGUMENT_TEXT, .out = &o->image_size},
         {.name = "--audio-seconds",
          .kind = ARGUMENT_INTEGER,

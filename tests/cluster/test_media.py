@@ -281,6 +281,13 @@ class Media(RealJob):
         self.refused("--allow-media-urls", "--messages", path)
         self.refused("127.0.0.1", "--messages", path, "--allow-media-urls")
 
+    def test_bench_names_its_own_options(self):
+        for size, part in (("64x99999999", "16384"), ("64", "WIDTHxHEIGHT"), ("65x64", "multiples of 32")):
+            with self.subTest(size=size):
+                self.flotilla("bench", "--encoders", "--quiet", "--model", TINY, "--image-size", size)
+                self.one_line(part, 2)
+                self.assertNotIn("image_height", self.err)
+
     # -- among others
 
     def test_a_bad_medium_is_one_line_and_others_are_served(self):
