@@ -296,6 +296,9 @@ flo_code container_decoder_open(container *c, int32_t threads, uint64_t pixels_m
     }
     c->decoder->pkt_timebase = c->stream->time_base;
     c->decoder->thread_count = threads;
+    /* Threads of a frame, not frames in threads: a frame that is handed out before the thread that
+     * decodes it has ended does not say that it is damaged. */
+    c->decoder->thread_type = FF_THREAD_SLICE;
     c->decoder->err_recognition = AV_EF_CRCCHECK;
     if (c->decoder->codec_type == AVMEDIA_TYPE_AUDIO && is_lossless(stream->codec_id)) {
         c->decoder->err_recognition |= AV_EF_EXPLODE; /* else a wrong checksum is only logged */
