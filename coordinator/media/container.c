@@ -127,8 +127,7 @@ static flo_code check_whole(const container *c, flo_err *err)
     }
     uint64_t damage = media_damage(c->bytes, c->n_bytes);
     if (damage != UINT64_MAX) {
-        return flo_fail(err, FLO_USAGE,
-                        "%s: is damaged: the page at byte %" PRIu64 " has a wrong checksum",
+        return flo_fail(err, FLO_USAGE, "%s: is damaged: the part at byte %" PRIu64 " is not whole",
                         c->name, damage);
     }
     return FLO_OK;

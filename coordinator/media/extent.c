@@ -13,6 +13,8 @@
  * sox 0x7f000000 or 0x7ffff000 less its header, espeak-ng 0x7ffff000, FFmpeg 0xffffffff. */
 #define SIZE_UNKNOWN_FROM ((uint64_t)0x7effff00)
 
+enum { CLUSTER = 0x1f43b675 }; /* the name of Matroska's run of blocks */
+
 typedef struct span { /* what of the file is left */
     const uint8_t *at;
     size_t n;
@@ -142,6 +144,62 @@ static uint64_t segment_extent(span file)
     return at;
 }
 
+typedef struct element {    /* of EBML */
+    uint64_t id, body, end; /* end: UINT64_MAX where it is not said, as in a live recording */
+} element;
+
+/* The element that begins at `at`. False: none does, or it ends behind `limit`. */
+static bool element_at(element *e, span file, uint64_t at, uint64_t limit)
+{
+    int n_id = 1, n_size;
+    const uint8_t *head = file.at + at;
+    while (n_id <= 4 && (head[0] & (0x80 >> (n_id - 1))) == 0) {
+        n_id++;
+    }
+    if (n_id > 4 || limit - at <= (uint64_t)n_id) {
+        return false;
+    }
+    uint64_t size = ebml_size(head + n_id, (size_t)(limit - at) - (size_t)n_id, &n_size);
+    e->id = big_endian(head, n_id);
+    e->body = at + (uint64_t)n_id + (uint64_t)n_size;
+    e->end = size == UINT64_MAX ? UINT64_MAX : e->body + size; /* below 2^57 */
+    return n_size > 0 && (e->end == UINT64_MAX || e->end <= limit);
+}
+
+/* Blocks and what stands between them fill a cluster to its end; where they do not. */
+static uint64_t cluster_damage(span file, const element *cluster)
+{
+    element e = {.end = cluster->body};
+    while (e.end < cluster->end) {
+        uint64_t at = e.end;
+        if (!element_at(&e, file, at, cluster->end)) {
+            return at;
+        }
+    }
+    return UINT64_MAX;
+}
+
+/* FFmpeg goes on behind a cluster that it cannot follow, and the frames in it are gone. */
+static uint64_t segment_damage(span file)
+{
+    element e, segment;
+    if (!element_at(&e, file, 0, file.n) || e.end >= file.n ||
+        !element_at(&segment, file, e.end, file.n)) {
+        return UINT64_MAX; /* FFmpeg says what that is */
+    }
+    uint64_t end = segment.end == UINT64_MAX ? file.n : segment.end;
+    uint64_t damage = UINT64_MAX;
+    for (e.end = segment.body; e.end < end && file.at[e.end] != 0 && damage == UINT64_MAX;) {
+        uint64_t at = e.end;
+        if (!element_at(&e, file, at, end)) {
+            damage = at;
+        } else if (e.id == CLUSTER && e.end != UINT64_MAX) {
+            damage = cluster_damage(file, &e);
+        }
+    }
+    return damage;
+}
+
 /* Blocks of up to 255 bytes, each after its length, up to one of length 0. Where the next thing
  * begins. */
 static uint64_t sub_blocks_end(span file, uint64_t at)
@@ -217,18 +275,28 @@ static bool page_is_sound(const uint8_t *head, size_t n)
     return sum == big_endian(head + 22, 4);
 }
 
-uint64_t media_damage(const uint8_t *bytes, size_t n_bytes)
+static uint64_t pages_damage(span file)
 {
-    span file = {bytes, n_bytes};
     uint64_t at = 0;
     while (is_page(file, at)) {
-        uint64_t size = page_bytes(bytes + at, n_bytes - at);
-        if (size > n_bytes - at || !page_is_sound(bytes + at, (size_t)size)) {
+        uint64_t size = page_bytes(file.at + at, file.n - at);
+        if (size > file.n - at || !page_is_sound(file.at + at, (size_t)size)) {
             return at;
         }
         at += size;
     }
     return UINT64_MAX;
+}
+
+static bool is_ebml(span file)
+{
+    return file.n >= 12 && memcmp(file.at, "\x1a\x45\xdf\xa3", 4) == 0;
+}
+
+uint64_t media_damage(const uint8_t *bytes, size_t n_bytes)
+{
+    span file = {bytes, n_bytes};
+    return is_ebml(file) ? segment_damage(file) : pages_damage(file);
 }
 
 uint64_t media_extent(const uint8_t *bytes, size_t n_bytes)
@@ -252,7 +320,7 @@ uint64_t media_extent(const uint8_t *bytes, size_t n_bytes)
     if (is_tag(bytes + 4, "ftyp") || is_tag(bytes + 4, "wide") || is_media_box(bytes + 4)) {
         return boxes_extent(file);
     }
-    if (memcmp(bytes, "\x1a\x45\xdf\xa3", 4) == 0) {
+    if (is_ebml(file)) {
         return segment_extent(file);
     }
     return is_tag(bytes, "OggS") ? pages_extent(file) : 0;

@@ -15,8 +15,9 @@
  * format, or one that does not say (as when a program wrote into a pipe). */
 uint64_t media_extent(const uint8_t *bytes, size_t n_bytes);
 
-/* Where the first page of an Ogg file begins whose checksum is wrong, which FFmpeg leaves out in
- * silence. UINT64_MAX: there is none, or another format. */
+/* Where the first part begins that FFmpeg would leave out in silence: an Ogg page with a wrong
+ * checksum, an element of Matroska or WebM that does not fit into its cluster. UINT64_MAX: there is
+ * none, or another format. */
 uint64_t media_damage(const uint8_t *bytes, size_t n_bytes);
 
 #endif

@@ -505,6 +505,24 @@ static void a_wav_whose_header_promises_more_is_refused(void **state)
     made_free(&f);
 }
 
+/* The first block of a Matroska file says that it is longer than its cluster; FFmpeg would go on
+ * behind the cluster. */
+static void a_block_that_leaves_its_cluster_is_refused(void **state)
+{
+    (void)state;
+    made_file f = made_by("whole", FFMPEG "-f lavfi -i anoisesrc=seed=7:d=3:r=16000 -f matroska "
+                                          "whole");
+    sound s = decode(&f);
+    sound_free(&s);
+    uint8_t *cluster = memmem(f.bytes, f.n, "\x1f\x43\xb6\x75", 4);
+    assert_non_null(cluster);
+    uint8_t *block = memchr(cluster + 8, 0xa3, 16);
+    assert_non_null(block);
+    block[1] = 0x08; /* a size of five bytes */
+    block[2] = 0x7f;
+    expect_refusal_and_free(f, "is not whole");
+}
+
 static void damage_in_the_middle_is_refused(void **state)
 {
     static const char *const formats[] = {"-f flac", "-f ogg -c:a libvorbis", "-f wv", "-f tta"};
@@ -615,6 +633,7 @@ int main(void)
         cmocka_unit_test(a_hole_in_an_mp3_is_damage),
         cmocka_unit_test(a_file_that_was_cut_short_is_refused),
         cmocka_unit_test(a_wav_whose_header_promises_more_is_refused),
+        cmocka_unit_test(a_block_that_leaves_its_cluster_is_refused),
         cmocka_unit_test(damage_in_the_middle_is_refused),
         cmocka_unit_test(what_is_no_sound_is_refused),
         cmocka_unit_test(a_sound_that_is_too_short_is_refused),
