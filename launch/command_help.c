@@ -108,7 +108,8 @@ static const char generate_page[] =
     "memory, plan\n"
     "  --logprobs K           with --json: log-probabilities of each token and of the K best (0 to "
     "20)\n"
-    "  --dump F.safetensors   tensors of the prompt pass: hidden states, router choices, logits\n";
+    "  --dump F.safetensors   tensors of the prompt pass: hidden states, router choices, logits,\n"
+    "                         what the encoders were given and made\n";
 
 static const char generate_end[] =
     "\n"
@@ -152,7 +153,8 @@ static const char chat_end[] = "\n"
 static const char bench_page[] =
     "flotilla bench --encoders [options]\n"
     "\n"
-    "Encodes noise of a given size some times, and measures beside it, in the same run and with the\n"
+    "Encodes noise of a given size some times, and measures beside it, in the same run and with "
+    "the\n"
     "same threads, how fast the machine multiplies and adds in f32.\n"
     "\n"
     "  --image-size WxH       picture, sides multiples of 32 (default: 1024x1024)\n"
