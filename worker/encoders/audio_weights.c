@@ -2,7 +2,7 @@
  * audio_weights.c - the audio encoder's tensors, declared in the order in which plan_audio_bytes
  * (common/plan_parts.h) adds them up.
  */
-#include "worker/encoders/encoder_weights.h"
+#include "worker/encoders/encoder_module.h"
 
 #include "common/plan_parts.h"
 #include "worker/encoders/audio_shape.h"
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NAME_BYTES = 160, KERNEL = 3, TAPS = KERNEL * KERNEL };
+enum { KERNEL = 3, TAPS = KERNEL * KERNEL };
 
 typedef struct builder {
     audio_weights *w;
@@ -20,45 +20,6 @@ typedef struct builder {
     int32_t *conv_orders[3]; /* of columns, read until all is filled */
     int32_t *conv_out_order;
 } builder;
-
-/* Where the names of one module's tensors begin, "thinker.audio_tower.layers.3." */
-typedef struct module {
-    weight_loader *loader;
-    char prefix[NAME_BYTES / 2];
-} module;
-
-static void full_name(char out[NAME_BYTES], const module *m, const char *part, const char *kind)
-{
-    snprintf(out, NAME_BYTES, "%s%s.%s", m->prefix, part, kind);
-}
-
-static norm_weights declare_norm(const module *m, const char *part, int32_t n)
-{
-    char name[NAME_BYTES];
-    norm_weights norm;
-    full_name(name, m, part, "weight");
-    norm.weight = weight_vector(m->loader, name, n);
-    full_name(name, m, part, "bias");
-    norm.bias = weight_vector(m->loader, name, n);
-    return norm;
-}
-
-static const float *declare_bias(const module *m, const char *part, int32_t n)
-{
-    char name[NAME_BYTES];
-    full_name(name, m, part, "bias");
-    return weight_vector(m->loader, name, n);
-}
-
-static affine declare_linear(const module *m, const char *part, int32_t rows, int32_t columns)
-{
-    char name[NAME_BYTES];
-    affine a = {.w = weight_matrix(m->loader, rows, columns)};
-    full_name(name, m, part, "weight");
-    weight_rows(m->loader, &a.w, name, 0, rows, 2, NULL, NULL);
-    a.bias = declare_bias(m, part, rows);
-    return a;
-}
 
 /* Stored [out][in][mel][time]; packed columns are [time][mel][in]. */
 static int32_t *conv_order(int32_t n_in)
@@ -85,18 +46,18 @@ static void declare_convolutions(builder *b)
 {
     int32_t c = b->a->downsample_hidden_size, columns = b->mel_rows * c;
     module m = {b->loader, "thinker.audio_tower."};
-    char name[NAME_BYTES];
+    char name[MODULE_NAME_BYTES];
     for (int32_t i = 0; i < 3; i++) {
         char part[16];
         int32_t n_in = i == 0 ? 1 : c;
         const int64_t shape[4] = {c, n_in, KERNEL, KERNEL};
         snprintf(part, sizeof part, "conv2d%d", i + 1);
-        full_name(name, &m, part, "weight");
+        module_name(name, &m, part, "weight");
         b->w->conv[i].w = weight_matrix(b->loader, c, TAPS * n_in);
         weight_rows(b->loader, &b->w->conv[i].w, name, 0, c, 4, shape, b->conv_orders[i]);
-        b->w->conv[i].bias = declare_bias(&m, part, c);
+        b->w->conv[i].bias = module_bias(&m, part, c);
     }
-    full_name(name, &m, "conv_out", "weight");
+    module_name(name, &m, "conv_out", "weight");
     b->w->conv_out = (affine){.w = weight_matrix(b->loader, b->a->d_model, columns)};
     weight_rows(b->loader, &b->w->conv_out.w, name, 0, b->a->d_model, 2, NULL, b->conv_out_order);
 }
@@ -106,12 +67,12 @@ static affine declare_qkv(const module *m, int32_t d)
 {
     static const char *const parts[3] = {"self_attn.q_proj", "self_attn.k_proj",
                                          "self_attn.v_proj"};
-    char names[3][NAME_BYTES];
+    char names[3][MODULE_NAME_BYTES];
     affine a = {.w = weight_matrix(m->loader, 3 * d, d)};
     for (int32_t i = 0; i < 3; i++) {
-        full_name(names[i], m, parts[i], "weight");
+        module_name(names[i], m, parts[i], "weight");
         weight_rows(m->loader, &a.w, names[i], i * d, d, 2, NULL, NULL);
-        full_name(names[i], m, parts[i], "bias");
+        module_name(names[i], m, parts[i], "bias");
     }
     a.bias = weight_vectors(m->loader, (const char *const[]){names[0], names[1], names[2]}, 3, d);
     return a;
@@ -122,12 +83,12 @@ static void declare_layer(builder *b, audio_layer_weights *w, int32_t index)
     int32_t d = b->a->d_model;
     module m = {b->loader, ""};
     snprintf(m.prefix, sizeof m.prefix, "thinker.audio_tower.layers.%d.", index);
-    w->attention_norm = declare_norm(&m, "self_attn_layer_norm", d);
-    w->final_norm = declare_norm(&m, "final_layer_norm", d);
+    w->attention_norm = module_norm(&m, "self_attn_layer_norm", d);
+    w->final_norm = module_norm(&m, "final_layer_norm", d);
     w->qkv = declare_qkv(&m, d);
-    w->out = declare_linear(&m, "self_attn.out_proj", d, d);
-    w->fc1 = declare_linear(&m, "fc1", b->a->ffn_dim, d);
-    w->fc2 = declare_linear(&m, "fc2", d, b->a->ffn_dim);
+    w->out = module_linear(&m, "self_attn.out_proj", d, d);
+    w->fc1 = module_linear(&m, "fc1", b->a->ffn_dim, d);
+    w->fc2 = module_linear(&m, "fc2", d, b->a->ffn_dim);
 }
 
 static void declare_all(builder *b)
@@ -138,9 +99,9 @@ static void declare_all(builder *b)
     for (int32_t i = 0; i < b->a->n_layers; i++) {
         declare_layer(b, &b->w->layers[i], i);
     }
-    b->w->ln_post = declare_norm(&m, "ln_post", d);
-    b->w->proj1 = declare_linear(&m, "proj1", d, d);
-    b->w->proj2 = declare_linear(&m, "proj2", b->a->output_dim, d);
+    b->w->ln_post = module_norm(&m, "ln_post", d);
+    b->w->proj1 = module_linear(&m, "proj1", d, d);
+    b->w->proj2 = module_linear(&m, "proj2", b->a->output_dim, d);
 }
 
 static void tell_nobody(void *arg, uint64_t done, uint64_t total)

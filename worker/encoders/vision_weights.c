@@ -2,55 +2,12 @@
  * vision_weights.c - the vision encoder's tensors, declared in the order in which
  * plan_vision_bytes (common/plan_parts.c) adds them up.
  */
-#include "worker/encoders/encoder_weights.h"
+#include "worker/encoders/encoder_module.h"
 
 #include "common/plan_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { NAME_BYTES = 160 };
-
-/* Where the names of one module's tensors begin, "thinker.visual.blocks.3." */
-typedef struct module {
-    weight_loader *loader;
-    char prefix[NAME_BYTES / 2];
-} module;
-
-static void full_name(char out[NAME_BYTES], const module *m, const char *layer, const char *kind)
-{
-    snprintf(out, NAME_BYTES, "%s%s.%s", m->prefix, layer, kind);
-}
-
-static norm_weights declare_norm(const module *m, const char *layer, int32_t n)
-{
-    char name[NAME_BYTES];
-    norm_weights norm;
-    full_name(name, m, layer, "weight");
-    norm.weight = weight_vector(m->loader, name, n);
-    full_name(name, m, layer, "bias");
-    norm.bias = weight_vector(m->loader, name, n);
-    return norm;
-}
-
-/* shape: of the stored tensor; NULL where it is [rows][columns]. */
-static affine declare_affine(const module *m, const char *layer, int32_t rows, int32_t columns,
-                             int32_t n_dims, const int64_t *shape)
-{
-    char name[NAME_BYTES];
-    affine a;
-    a.w = weight_matrix(m->loader, rows, columns);
-    full_name(name, m, layer, "weight");
-    weight_rows(m->loader, &a.w, name, 0, rows, n_dims, shape, NULL);
-    full_name(name, m, layer, "bias");
-    a.bias = weight_vector(m->loader, name, rows);
-    return a;
-}
-
-static affine declare_linear(const module *m, const char *layer, int32_t rows, int32_t columns)
-{
-    return declare_affine(m, layer, rows, columns, 2, NULL);
-}
 
 static void declare_patches(vision_weights *w, const vision_config *v, weight_loader *loader)
 {
@@ -58,7 +15,7 @@ static void declare_patches(vision_weights *w, const vision_config *v, weight_lo
     const int64_t shape[5] = {v->hidden_size, v->in_channels, v->temporal_patch_size, v->patch_size,
                               v->patch_size};
     int32_t columns = v->in_channels * v->temporal_patch_size * v->patch_size * v->patch_size;
-    w->patch = declare_affine(&m, "patch_embed.proj", v->hidden_size, columns, 5, shape);
+    w->patch = module_affine(&m, "patch_embed.proj", v->hidden_size, columns, 5, shape);
     w->positions = weight_table(loader, "thinker.visual.pos_embed.weight", v->n_position_embeddings,
                                 v->hidden_size);
 }
@@ -69,12 +26,12 @@ static void declare_block(vision_block_weights *b, const vision_config *v, weigh
     int32_t hidden = v->hidden_size;
     module m = {loader, ""};
     snprintf(m.prefix, sizeof m.prefix, "thinker.visual.blocks.%d.", index);
-    b->norm1 = declare_norm(&m, "norm1", hidden);
-    b->norm2 = declare_norm(&m, "norm2", hidden);
-    b->qkv = declare_linear(&m, "attn.qkv", 3 * hidden, hidden);
-    b->proj = declare_linear(&m, "attn.proj", hidden, hidden);
-    b->fc1 = declare_linear(&m, "mlp.linear_fc1", v->intermediate_size, hidden);
-    b->fc2 = declare_linear(&m, "mlp.linear_fc2", hidden, v->intermediate_size);
+    b->norm1 = module_norm(&m, "norm1", hidden);
+    b->norm2 = module_norm(&m, "norm2", hidden);
+    b->qkv = module_linear(&m, "attn.qkv", 3 * hidden, hidden);
+    b->proj = module_linear(&m, "attn.proj", hidden, hidden);
+    b->fc1 = module_linear(&m, "mlp.linear_fc1", v->intermediate_size, hidden);
+    b->fc2 = module_linear(&m, "mlp.linear_fc2", hidden, v->intermediate_size);
 }
 
 /* norm_size: the last merger norms patches, the deep-stack ones what they have joined. */
@@ -82,9 +39,9 @@ static void declare_merger(merger_weights *g, const vision_config *v, const modu
                            int32_t norm_size)
 {
     int32_t joined = v->hidden_size * v->spatial_merge_size * v->spatial_merge_size;
-    g->norm = declare_norm(m, "ln_q", norm_size);
-    g->fc1 = declare_linear(m, "mlp.0", joined, joined);
-    g->fc2 = declare_linear(m, "mlp.2", v->out_hidden_size, joined);
+    g->norm = module_norm(m, "ln_q", norm_size);
+    g->fc1 = module_linear(m, "mlp.0", joined, joined);
+    g->fc2 = module_linear(m, "mlp.2", v->out_hidden_size, joined);
 }
 
 static void declare_all(vision_weights *w, const vision_config *v, weight_loader *loader)

@@ -9,12 +9,7 @@
  * Tolerances are the reference data's own: |got - want| <= atol + 1e-3 |want| with atol 5e-4 of the
  * tensor's rms, 20 to 30 times the noise between two f32 implementations.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
+#include "encoder_cases.h"
 
 #include "common/clock.h"
 #include "worker/encoders/vision_encoder.h"
@@ -31,54 +26,9 @@
 enum { CHANNELS = 3 };
 
 static float levels[CHANNELS][256];
-static flo_err err;
 
 /* --- pieces ------------------------------------------------------------------------------------
  */
-
-static void *memory_of(size_t n_bytes)
-{
-    void *p = aligned_alloc(64, (n_bytes + 63) / 64 * 64 + 64);
-    assert_non_null(p);
-    return p;
-}
-
-static thread_pool *pool_of(int32_t n_threads)
-{
-    thread_pool *pool;
-    assert_int_equal(thread_pool_new(&pool, n_threads, NULL, &err), FLO_OK);
-    return pool;
-}
-
-static const char *golden_path(const char *rest)
-{
-    static char path[4096];
-    const char *root = getenv("FLOTILLA_SOURCE_DIR");
-    snprintf(path, sizeof path, "%s/tests/golden/%s", root != NULL ? root : ".", rest);
-    return path;
-}
-
-static checkpoint *open_file(const char *path)
-{
-    checkpoint *c;
-    if (checkpoint_open_file(&c, path, &err) != FLO_OK) {
-        fail_msg("%s", err.text);
-    }
-    return c;
-}
-
-/* The data of a tensor, NULL where there is none of that name. */
-static void *tensor_data(const checkpoint *c, const char *name, const checkpoint_tensor **tensor)
-{
-    const checkpoint_tensor *t = checkpoint_find(c, name);
-    if (t == NULL) {
-        return NULL;
-    }
-    void *data = memory_of(t->n_bytes);
-    assert_int_equal(checkpoint_read(c, t, 0, data, t->n_bytes, &err), FLO_OK);
-    *tensor = t;
-    return data;
-}
 
 static vision_weights load(const vision_config *v, const checkpoint *c)
 {
