@@ -261,16 +261,6 @@ static flo_code write_media(const media_dump *m, flo_err *err)
     return code;
 }
 
-static media_kind shown_sight(const media_set *s)
-{
-    for (int32_t i = 0; i < s->n; i++) {
-        if (s->items[i].kind == MEDIA_VIDEO) {
-            return MEDIA_VIDEO;
-        }
-    }
-    return MEDIA_IMAGE;
-}
-
 /* --- the file ----------------------------------------------------------------------------------
  */
 
@@ -290,7 +280,7 @@ flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
     media_dump shown = {.file = d, .model = m, .set = media, .levels = levels};
     declare(d, m, p->n);
     if (media != NULL) {
-        shown.sight = shown_sight(media);
+        shown.sight = media_set_sight(media);
         declare_media(&shown);
     }
     d->sink.arg = d;

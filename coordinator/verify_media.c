@@ -220,16 +220,6 @@ static flo_code take_matrix(matrix *out, int64_t rows, int64_t columns, flo_err 
                            : flo_fail(err, FLO_FAIL, "out of memory for a tensor of media");
 }
 
-/* The kind of sight that the case's tensors are of. */
-static media_kind sight_of(const media_set *s)
-{
-    media_kind kind = MEDIA_IMAGE;
-    for (int32_t i = 0; i < s->n; i++) {
-        kind = s->items[i].kind == MEDIA_VIDEO ? MEDIA_VIDEO : kind;
-    }
-    return kind;
-}
-
 /* Rows of one set of the results of all media of a kind (0: the merged ones). */
 static flo_code take_results(matrix *out, const case_media *m, media_kind kind, int32_t which,
                              flo_err *err)
@@ -257,7 +247,7 @@ static flo_code take_pixels(matrix *out, const case_media *m, flo_err *err)
 {
     const media_set *s = m->order.set;
     const vision_config *v = &m->job->model.vision;
-    media_kind kind = sight_of(s);
+    media_kind kind = media_set_sight(s);
     int64_t patches = 0;
     float levels[3][256];
     preprocessor_levels(levels, &m->job->preprocessor);
@@ -401,7 +391,8 @@ static flo_code make_tensor(matrix *x, const verify_case *c, const case_media *m
         }
         return code;
     }
-    media_kind kind = strcmp(base, "audio_embeds") == 0 ? MEDIA_AUDIO : sight_of(m->order.set);
+    media_kind kind =
+        strcmp(base, "audio_embeds") == 0 ? MEDIA_AUDIO : media_set_sight(m->order.set);
     long deep = strncmp(base, "deepstack.", 10) == 0 ? strtol(base + 10, NULL, 10) : -1;
     int32_t which = deep < -1 || deep > MODEL_DEEPSTACK_MAX ? -1 : 1 + (int32_t)deep;
     if (kind != MEDIA_AUDIO && which == 0 && strcmp(base, "vision_embeds") != 0) {
@@ -422,7 +413,7 @@ static flo_code compare_grids(verify_report *r, const verify_case *c, const case
                               const char *tensor, flo_err *err)
 {
     const media_set *s = m->order.set;
-    media_kind kind = sight_of(s);
+    media_kind kind = media_set_sight(s);
     int32_t grids[3 * MEDIA_ITEMS_MAX], n = 0;
     for (int32_t i = 0; i < s->n; i++) {
         if (s->items[i].kind == kind) {

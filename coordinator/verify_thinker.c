@@ -154,8 +154,7 @@ static flo_code compare_ids(verify *v, thinker_case *t, const char *name, bool *
     if (p.text == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory for the case's text");
     }
-    flo_code code =
-        prompt_lay_out(&p, &v->job->model, v->job->tokenizer, t->media.order.set, err);
+    flo_code code = prompt_lay_out(&p, &v->job->model, v->job->tokenizer, t->media.order.set, err);
     if (code == FLO_OK) {
         tensor_view got = {.dtype = DTYPE_I32, .n_dims = 1, .shape = {p.n}, .data = p.ids};
         code = verify_case_compare(&v->report, &t->files, name, &got, err);

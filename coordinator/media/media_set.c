@@ -69,3 +69,13 @@ void media_set_free(media_set *s)
     free(s->layouts);
     free(s);
 }
+
+media_kind media_set_sight(const media_set *s)
+{
+    for (int32_t i = 0; i < s->n; i++) {
+        if (s->items[i].kind == MEDIA_VIDEO) {
+            return MEDIA_VIDEO;
+        }
+    }
+    return MEDIA_IMAGE;
+}

@@ -86,6 +86,10 @@ void media_set_free_inputs(media_set *s);
 /* Gives back results to the cache's care and frees all. NULL is allowed. */
 void media_set_free(media_set *s);
 
+/* The kind of sight that a dump and reference data show: videos, or pictures where there are none.
+ */
+media_kind media_set_sight(const media_set *s);
+
 const char *media_kind_name(media_kind k); /* "picture", "sound", "video" */
 
 #endif
