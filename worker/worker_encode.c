@@ -12,7 +12,9 @@
 
 #include <string.h>
 
-enum { PROGRESS_MS = 200 };
+/* Seldom: a message keeps the coordinator polling for 200 ms, on a core that may be the encoder's.
+ */
+enum { PROGRESS_MS = 1000 };
 
 /* --- memory and weights ------------------------------------------------------------------------
  */
