@@ -255,17 +255,6 @@ static flo_code run_sound(bench *b, const bench_request *r, int rank, cJSON *to,
 /* --- the document ------------------------------------------------------------------------------
  */
 
-static int rank_with(const plan *p, bool audio)
-{
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        const plan_worker *w = &p->workers[i];
-        if (audio ? w->has_audio_encoder : w->has_vision_encoder) {
-            return w->rank;
-        }
-    }
-    return 0;
-}
-
 static void put_machine(cJSON *to, const job *j)
 {
     cJSON *workers = cJSON_AddArrayToObject(cJSON_AddObjectToObject(to, "machine"), "workers");
@@ -314,13 +303,14 @@ static flo_code take_request(bench_request *r, const char *body, size_t n_bytes,
 static flo_code run_encoders(bench *b, const bench_request *r, cJSON *root, flo_err *err)
 {
     cJSON *to = cJSON_AddObjectToObject(root, "encoders");
-    int sight = rank_with(&b->job->plan, false), hearing = rank_with(&b->job->plan, true);
-    if (sight == 0 && hearing == 0) {
+    const plan_worker *sight = plan_vision_worker(&b->job->plan);
+    const plan_worker *hearing = plan_audio_worker(&b->job->plan);
+    if (sight == NULL && hearing == NULL) {
         return flo_fail(err, FLO_USAGE,
                         "this job has no encoders: --no-media, or a checkpoint without them");
     }
-    flo_code code = sight > 0 ? run_picture(b, r, sight, to, err) : FLO_OK;
-    return code == FLO_OK && hearing > 0 ? run_sound(b, r, hearing, to, err) : code;
+    flo_code code = sight != NULL ? run_picture(b, r, sight->rank, to, err) : FLO_OK;
+    return code == FLO_OK && hearing != NULL ? run_sound(b, r, hearing->rank, to, err) : code;
 }
 
 flo_code bench_run(job *j, const char *body, size_t n_bytes, char **json, size_t *json_bytes,

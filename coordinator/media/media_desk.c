@@ -678,12 +678,10 @@ flo_code media_desk_on_embeddings(media_desk *d, const incoming *in, flo_err *er
 
 static void find_encoders(media_desk *d)
 {
-    const plan *p = d->setup.plan;
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        const plan_worker *w = &p->workers[i];
-        d->lines[0].rank = w->has_audio_encoder ? w->rank : d->lines[0].rank;
-        d->lines[1].rank = w->has_vision_encoder ? w->rank : d->lines[1].rank;
-    }
+    const plan_worker *hearing = plan_audio_worker(d->setup.plan);
+    const plan_worker *sight = plan_vision_worker(d->setup.plan);
+    d->lines[0].rank = hearing != NULL ? hearing->rank : 0;
+    d->lines[1].rank = sight != NULL ? sight->rank : 0;
 }
 
 static int32_t decode_threads(void)
