@@ -16,6 +16,11 @@ enum {
     AUDIO_JOB_WINDOWS = 5,       /* attention windows of a sound that are encoded as one job */
     ENCODE_PART_BYTES = 8 << 20, /* of an encoder's input in one message, at most */
     EMBEDDINGS_PART_BYTES = 1 << 20, /* of its result, about */
+    SPEAKERS_MAX = 32,               /* answers that are spoken at a time */
+    CODE_GROUPS_MAX = 64,            /* codes of a frame of speech */
+    VOCODER_FRAMES_MAX = 32,         /* frames that go through the vocoder together */
+    CUT_FRAMES = 300,                /* the reference decodes so many frames at a time, */
+    CUT_CONTEXT_FRAMES = 25,         /* and so many before them again for context */
 };
 
 #endif

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 enum {
@@ -702,7 +703,7 @@ static void read_talker(const section *s, model_config *c)
 {
     talker_config *t = &c->talker;
     read_talker_text(s, t);
-    t->n_code_groups = whole(s, "num_code_groups", 2, 1024);
+    t->n_code_groups = whole(s, "num_code_groups", 2, CODE_GROUPS_MAX);
     t->thinker_hidden_size = size_or(s, "thinker_hidden_size", 2048);
     check_output_width(s, "thinker_hidden_size", t->thinker_hidden_size, &c->text);
     t->accept_hidden_layer = whole(s, "accept_hidden_layer", 0, MODEL_LAYERS_MAX);
@@ -1118,6 +1119,50 @@ void model_config_keep_layers(model_config *c, int32_t n)
     if (n > 0 && n < c->text.n_layers) {
         c->text.n_layers = n;
     }
+}
+
+void model_talker_layers(text_config *t, const talker_config *c)
+{
+    *t = (text_config){.vocab_size = c->vocab_size,
+                       .hidden_size = c->hidden_size,
+                       .n_layers = c->n_layers,
+                       .n_heads = c->n_heads,
+                       .n_kv_heads = c->n_kv_heads,
+                       .head_dim = c->head_dim,
+                       .n_experts = c->n_experts,
+                       .n_experts_per_token = c->n_experts_per_token,
+                       .expert_size = c->expert_size,
+                       .shared_expert_size = c->shared_expert_size,
+                       .norm_topk_prob = c->norm_topk_prob,
+                       .rms_norm_eps = c->rms_norm_eps,
+                       .rope_theta = c->rope_theta};
+    for (int32_t i = 0; i < c->n_layers; i++) {
+        t->layer_is_sparse[i] = true;
+    }
+    memcpy(t->mrope_section, c->mrope_section, sizeof t->mrope_section);
+}
+
+void model_predictor_layers(text_config *t, const code_predictor_config *c)
+{
+    *t = (text_config){.vocab_size = c->vocab_size,
+                       .hidden_size = c->hidden_size,
+                       .n_layers = c->n_layers,
+                       .n_heads = c->n_heads,
+                       .n_kv_heads = c->n_kv_heads,
+                       .head_dim = c->head_dim,
+                       .dense_size = c->intermediate_size,
+                       .rms_norm_eps = c->rms_norm_eps,
+                       .rope_theta = c->rope_theta};
+}
+
+const speaker *model_speaker(const model_config *c, const char *name)
+{
+    for (int32_t i = 0; i < c->n_speakers; i++) {
+        if (strcasecmp(c->speakers[i].name, name) == 0) {
+            return &c->speakers[i];
+        }
+    }
+    return NULL;
 }
 
 /* The encoders' numbers, all of type int32_t. */

@@ -42,8 +42,10 @@ typedef struct text_config {
     int32_t head_dim;   /* even; n_heads * head_dim need not be H */
     int32_t n_experts;  /* 0: every layer dense, and the next two are 0 */
     int32_t n_experts_per_token;
-    int32_t expert_size;                    /* moe_intermediate_size */
-    int32_t dense_size;                     /* intermediate_size; 0 where no layer is dense */
+    int32_t expert_size; /* moe_intermediate_size */
+    int32_t
+        shared_expert_size; /* of the expert that every row goes through; 0: none (the thinker) */
+    int32_t dense_size;     /* intermediate_size; 0 where no layer is dense */
     bool layer_is_sparse[MODEL_LAYERS_MAX]; /* from mlp_only_layers and decoder_sparse_step */
     bool norm_topk_prob;
     bool tie_word_embeddings; /* without a lm_head tensor, embed_tokens takes its place */
@@ -143,7 +145,17 @@ flo_code model_config_parse(model_config *c, const char *json, const char *name,
  * for measurements on machines that cannot hold all of them. */
 void model_config_keep_layers(model_config *c, int32_t n);
 
-/* A hash of the numbers that the thinker and the encoders compute with; equal configurations give equal hashes. */
+/* The decoder layers of the talker and of the code predictor, in the thinker's terms: what
+ * worker/thinker computes with. The talker's are all sparse, with a shared expert and three axes of
+ * positions; the predictor's are all dense, with one axis (mrope_section {0, 0, 0}). */
+void model_talker_layers(text_config *t, const talker_config *c);
+void model_predictor_layers(text_config *t, const code_predictor_config *c);
+
+/* The speaker of that name in any case; NULL: unknown. */
+const speaker *model_speaker(const model_config *c, const char *name);
+
+/* A hash of the numbers that the thinker and the encoders compute with; equal configurations give
+ * equal hashes. */
 uint64_t model_config_fingerprint(const model_config *c);
 
 const char *model_variant_name(model_variant v); /* "instruct", "thinking", "captioner" */

@@ -8,6 +8,9 @@
  * per token over read bandwidth) under each worker's memory limit. Each encoder is whole on one
  * worker: where the cluster file pins it, else where it fits without moving layers and least time
  * is spent on tokens, the two on different workers if they can be, so that they run side by side.
+ * So are the three parts of speech. Only the talker may be divided: its home has its layers but for
+ * the experts, which are dealt to one worker or, where that has no room or it is asked for, to
+ * several, in rising ranges, the home's first.
  * The same inputs give the same plan on every rank and in `flotilla plan`.
  */
 #ifndef FLOTILLA_COMMON_PLAN_H
@@ -48,7 +51,10 @@ typedef struct plan_request {
     int64_t kv_tokens;  /* 0: what fits, 4,096 to 65,536; else rounded up to whole KV blocks */
     bool deterministic; /* expert workers send one row per expert: larger buffers */
     bool no_media;      /* leave the encoders out */
+    bool no_speech;     /* leave talker, code predictor and vocoder out */
     const char *audio_host, *vision_host; /* pinned to a worker of this host; NULL: by room */
+    const char *talker_host, *predictor_host, *code2wav_host; /* likewise */
+    int32_t talker_workers;     /* that divide the talker's experts; 0: as few as have room */
     int64_t vision_patches_max; /* of a picture; 0: PLAN_PICTURE_PIXELS. What the KV cache cannot
                                    hold is never encoded, so few KV tokens make it less */
     int64_t media_pixels_max;   /* of a picture as it comes; 0: MEDIA_PIXELS_MAX */
@@ -66,7 +72,10 @@ typedef struct plan_worker {
     bool has_embedding;                         /* home of the first stage */
     bool has_final_norm;                        /* home of the last stage */
     bool has_audio_encoder, has_vision_encoder; /* each on one worker; none with no_media */
-    uint64_t weight_bytes;                      /* packed */
+    bool has_talker;                            /* its home: all but the experts of others */
+    int32_t first_talker_expert, n_talker_experts; /* of each of the talker's layers */
+    bool has_code_predictor, has_code2wav;         /* each on one worker */
+    uint64_t weight_bytes;                         /* packed */
     uint64_t kv_bytes;
     uint64_t work_bytes;   /* activations, messages, load buffers */
     uint64_t memory_bytes; /* the limit that held; 0: none known */
@@ -77,7 +86,8 @@ typedef struct plan {
     int32_t n_workers, n_stages;
     int64_t kv_tokens; /* a multiple of KV_BLOCK */
     bool deterministic;
-    int64_t vision_patches_max;            /* of one job; 0 without a vision encoder */
+    int64_t vision_patches_max; /* of one job; 0 without a vision encoder */
+    int64_t talker_tokens;      /* KV capacity of the talker over all speakers; 0 without speech */
     plan_worker workers[PLAN_WORKERS_MAX]; /* rank order */
 } plan;
 
@@ -113,6 +123,28 @@ uint64_t plan_kv_token_bytes(const model_config *m, int32_t n_layers);
 /* The worker that holds an encoder; NULL: none. */
 const plan_worker *plan_audio_worker(const plan *p);
 const plan_worker *plan_vision_worker(const plan *p);
+
+/* The talker's home, the code predictor's worker and the vocoder's; NULL: none. */
+const plan_worker *plan_talker_worker(const plan *p);
+const plan_worker *plan_predictor_worker(const plan *p);
+const plan_worker *plan_code2wav_worker(const plan *p);
+
+/* The workers that own experts of the talker: its home first, then by rank. Returns their number;
+ * 0 without speech. */
+int32_t plan_talker_owners(const plan *p, const plan_worker *owners[PLAN_WORKERS_MAX]);
+
+/* KV tokens of the talker where the thinker has so many: any prompt that fits the one fits the
+ * other, with the default 4,096 frames behind it. */
+int64_t plan_talker_tokens(int64_t kv_tokens);
+
+/* Keys and values (f32) of one position of the talker. */
+uint64_t plan_talker_kv_token_bytes(const model_config *m);
+
+/* Memory of talker (beside weights and KV cache), code predictor and vocoder, whatever is spoken:
+ * the regions that their workers take. The talker's holds the input rows of all speakers. */
+uint64_t plan_talker_region_bytes(const model_config *m, int64_t talker_tokens);
+uint64_t plan_predictor_region_bytes(const code_predictor_config *c);
+uint64_t plan_code2wav_region_bytes(const code2wav_config *c);
 
 /* Memory of an encoder's jobs with their inputs and results: of the largest sound job; of a picture
  * of so many patches; and the region that its worker takes: two sound jobs, or the largest picture

@@ -31,6 +31,12 @@ uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w);
 uint64_t plan_audio_bytes(const model_config *m);
 uint64_t plan_vision_bytes(const model_config *m);
 
+/* Packed bytes of the speech parts that w holds, in the order of worker/speech: the talker's home
+ * part and its experts there; 0 where w or the model has none. */
+uint64_t plan_talker_bytes(const model_config *m, const plan_worker *w);
+uint64_t plan_predictor_bytes(const model_config *m);
+uint64_t plan_code2wav_bytes(const model_config *m);
+
 /* An array [a][b] of n_bytes each as loaders place it: on lines of its own (rounded up to 64). */
 uint64_t plan_array_bytes(int64_t a, int64_t b, uint64_t n_bytes);
 

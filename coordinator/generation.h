@@ -7,7 +7,7 @@
 #ifndef FLOTILLA_COORDINATOR_GENERATION_H
 #define FLOTILLA_COORDINATOR_GENERATION_H
 
-#include "coordinator/sampler.h"
+#include "common/sampler.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,9 +59,14 @@ typedef struct generation {
     /* asked; what is pointed to outlives the generation */
     const int32_t *prompt; /* [n_prompt] */
     int32_t n_prompt;
-    const float *axes;      /* [3][n_prompt] positions: time, height, width */
-    float next_position[3]; /* of the first token of the answer */
-    const media_row *media; /* [n_prompt]; NULL: text alone */
+    const float *axes;          /* [3][n_prompt] positions: time, height, width */
+    float next_position[3];     /* of the first token of the answer */
+    const media_row *media;     /* [n_prompt]; NULL: text alone */
+    uint64_t speech;            /* session of the talker that listens; 0: none */
+    const int32_t *speech_rows; /* [n_speech_rows] rising: rows of the prompt whose hidden states
+                                   the talker takes; they are computed even where an earlier turn
+                                   left their KV */
+    int32_t n_speech_rows;
     int32_t max_new;
     sampling sampling;
     int32_t logprobs; /* alternatives to report for each token; -1: no log-probabilities at all */

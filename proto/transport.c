@@ -88,6 +88,17 @@ static const struct {
     [MSG_EMBEDDINGS] = {"Embeddings", &flo__embeddings__descriptor},
     [MSG_PEAK_ASK] = {"PeakAsk", &flo__peak_ask__descriptor},
     [MSG_PEAK] = {"Peak", &flo__peak__descriptor},
+    [MSG_SPEECH_START] = {"SpeechStart", &flo__speech_start__descriptor},
+    [MSG_SPEECH_OPENED] = {"SpeechOpened", &flo__speech_opened__descriptor},
+    [MSG_SPEECH_PROMPT] = {"SpeechPrompt", &flo__speech_prompt__descriptor},
+    [MSG_SPEECH_TEXT] = {"SpeechText", &flo__speech_text__descriptor},
+    [MSG_SPEECH_HIDDEN] = {"SpeechHidden", &flo__speech_hidden__descriptor},
+    [MSG_SPEECH_CANCEL] = {"SpeechCancel", &flo__speech_cancel__descriptor},
+    [MSG_PREDICT_JOB] = {"PredictJob", &flo__predict_job__descriptor},
+    [MSG_PREDICTION] = {"Prediction", &flo__prediction__descriptor},
+    [MSG_CODE_FRAMES] = {"CodeFrames", &flo__code_frames__descriptor},
+    [MSG_SOUND] = {"Sound", &flo__sound__descriptor},
+    [MSG_SPEECH_ROWS] = {"SpeechRows", &flo__speech_rows__descriptor},
 };
 
 const char *message_kind_name(message_kind kind)

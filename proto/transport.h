@@ -50,6 +50,17 @@ typedef enum message_kind {
     MSG_EMBEDDINGS,
     MSG_PEAK_ASK,
     MSG_PEAK,
+    MSG_SPEECH_START,
+    MSG_SPEECH_OPENED,
+    MSG_SPEECH_PROMPT,
+    MSG_SPEECH_TEXT,
+    MSG_SPEECH_HIDDEN,
+    MSG_SPEECH_CANCEL,
+    MSG_PREDICT_JOB,
+    MSG_PREDICTION,
+    MSG_CODE_FRAMES,
+    MSG_SOUND,
+    MSG_SPEECH_ROWS,
     MSG_KINDS
 } message_kind;
 
@@ -119,6 +130,17 @@ typedef struct incoming {
         const Flo__Embeddings *embeddings;
         const Flo__PeakAsk *peak_ask;
         const Flo__Peak *peak;
+        const Flo__SpeechStart *speech_start;
+        const Flo__SpeechOpened *speech_opened;
+        const Flo__SpeechPrompt *speech_prompt;
+        const Flo__SpeechText *speech_text;
+        const Flo__SpeechHidden *speech_hidden;
+        const Flo__SpeechCancel *speech_cancel;
+        const Flo__PredictJob *predict_job;
+        const Flo__Prediction *prediction;
+        const Flo__CodeFrames *code_frames;
+        const Flo__Sound *sound;
+        const Flo__SpeechRows *speech_rows;
     } as;
 } incoming;
 

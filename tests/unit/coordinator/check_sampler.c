@@ -12,7 +12,7 @@
 
 #include "common/checkpoint.h"
 #include "common/json.h"
-#include "coordinator/sampler.h"
+#include "common/sampler.h"
 
 #include <float.h>
 #include <math.h>

@@ -4,7 +4,7 @@
  * Works on the shortlist where top-k makes that exact, else on the whole row: a few passes and one
  * sort, about a millisecond for 152,064 candidates with top-p alone, microseconds for 50.
  */
-#include "coordinator/sampler.h"
+#include "common/sampler.h"
 
 #include <float.h>
 #include <math.h>

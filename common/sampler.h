@@ -7,8 +7,8 @@
  * the seed and the token's index in the answer, so a request gives the same tokens whatever else is
  * served. Source: shared spec speech.md, section 6; logits_process.py.
  */
-#ifndef FLOTILLA_COORDINATOR_SAMPLER_H
-#define FLOTILLA_COORDINATOR_SAMPLER_H
+#ifndef FLOTILLA_COMMON_SAMPLER_H
+#define FLOTILLA_COMMON_SAMPLER_H
 
 #include "common/error.h"
 
