@@ -184,7 +184,7 @@ static flo_code wait_until(bench *b, const bool *done, flo_err *err)
 static flo_code run_round(bench *b, const bench_request *r, int rank,
                           flo_code (*make)(bench *, const bench_request *, flo_err *), flo_err *err)
 {
-    double peak;
+    job_peak peak = {0};
     b->order = (media_order){.owner = b, .on_encoded = on_encoded};
     b->done = false;
     flo_code code = job_ask_peak(b->job, rank, &peak, err);
@@ -193,7 +193,7 @@ static flo_code run_round(bench *b, const bench_request *r, int rank,
     code = code == FLO_OK ? media_desk_encode(b->job->desk, &b->order, err) : code;
     code = code == FLO_OK ? wait_until(b, &b->done, err) : code;
     b->seconds.values[b->seconds.n++] = clock_s() - start;
-    b->peaks.values[b->peaks.n++] = peak;
+    b->peaks.values[b->peaks.n++] = peak.gflop_per_s;
     media_desk_drop(b->job->desk, &b->order);
     return code;
 }

@@ -416,7 +416,15 @@ static flo_code take_stats(job *j, const incoming *in, flo_err *err)
     if (in->as.stats->epoch != j->epoch) {
         return flo_fail(err, FLO_FAIL, "rank %d sent figures of another job", in->source);
     }
-    node_of(j, in->source)->rss_bytes = in->as.stats->rss_bytes;
+    const Flo__Stats *s = in->as.stats;
+    job_node *node = node_of(j, in->source);
+    node->rss_bytes = s->rss_bytes;
+    node->speech = (job_speech_work){.talker_us = s->talker_us,
+                                     .predictor_us = s->predictor_us,
+                                     .code2wav_us = s->code2wav_us,
+                                     .talker_steps = s->talker_steps,
+                                     .predictor_frames = s->predictor_frames,
+                                     .code2wav_frames = s->code2wav_frames};
     j->stats_due -= j->stats_due > 0;
     return FLO_OK;
 }
@@ -435,7 +443,7 @@ static flo_code take_message(job *j, const incoming *in, flo_err *err)
     case MSG_STATS:
         return take_stats(j, in, err);
     case MSG_PEAK:
-        j->peak_gflop_per_s = in->as.peak->gflop_per_s;
+        j->peak = (job_peak){in->as.peak->gflop_per_s, in->as.peak->read_gb_per_s};
         return FLO_OK;
     case MSG_FAULT:
         return worker_fault(j, in, err);
@@ -485,13 +493,13 @@ flo_code job_ask_stats(job *j, flo_err *err)
     return FLO_OK;
 }
 
-flo_code job_ask_peak(job *j, int rank, double *gflop_per_s, flo_err *err)
+flo_code job_ask_peak(job *j, int rank, job_peak *out, flo_err *err)
 {
     Flo__PeakAsk ask = FLO__PEAK_ASK__INIT;
     ask.epoch = j->epoch;
-    j->peak_gflop_per_s = 0;
+    j->peak = (job_peak){0};
     transport_send(j->transport, rank, LANE_MAIN, MSG_PEAK_ASK, &ask.base);
-    while (!(j->peak_gflop_per_s > 0)) {
+    while (!(j->peak.gflop_per_s > 0)) {
         bool busy;
         flo_code code = job_poll(j, &busy, err);
         if (code != FLO_OK) {
@@ -499,7 +507,7 @@ flo_code job_ask_peak(job *j, int rank, double *gflop_per_s, flo_err *err)
         }
         transport_pause(j->transport, busy);
     }
-    *gflop_per_s = j->peak_gflop_per_s;
+    *out = j->peak;
     return FLO_OK;
 }
 

@@ -20,6 +20,15 @@
 
 #include <limits.h>
 
+typedef struct job_peak { /* of a worker's threads */
+    double gflop_per_s, read_gb_per_s;
+} job_peak;
+
+typedef struct job_speech_work { /* what a worker has done for speech since the start: Stats */
+    uint64_t talker_us, predictor_us, code2wav_us;
+    uint64_t talker_steps, predictor_frames, code2wav_frames;
+} job_speech_work;
+
 typedef struct job_node { /* what a worker told of its node, by rank - 1 */
     char host[256];
     char isa[32];
@@ -30,7 +39,8 @@ typedef struct job_node { /* what a worker told of its node, by rank - 1 */
     double read_gb_per_s;
     uint64_t loaded_bytes, total_bytes;
     bool ready;
-    uint64_t rss_bytes; /* of the last Stats */
+    uint64_t rss_bytes; /* of the last Stats, as is `speech` */
+    job_speech_work speech;
 } job_node;
 
 typedef struct sampling_defaults { /* generation_config.json */
@@ -59,9 +69,9 @@ typedef struct job {
     preprocessor preprocessor;
     media_desk *desk;
     double load_s;
-    int32_t stats_due;       /* answers to StatsAsk that have not come yet */
-    double peak_gflop_per_s; /* of the last Peak; 0: it has not come yet */
-    flo_code broken;         /* why the job cannot go on, once it cannot */
+    int32_t stats_due; /* answers to StatsAsk that have not come yet */
+    job_peak peak;     /* the last that came; all 0: it has not come yet */
+    flo_code broken;   /* why the job cannot go on, once it cannot */
     flo_err cause;
 } job;
 
@@ -75,8 +85,8 @@ flo_code job_poll(job *j, bool *busy, flo_err *err);
 /* Asks all workers for their resident size and waits for it (bounded). */
 flo_code job_ask_stats(job *j, flo_err *err);
 
-/* Multiply-add peak of a worker's threads, measured now. Not while its answers are waited for. */
-flo_code job_ask_peak(job *j, int rank, double *gflop_per_s, flo_err *err);
+/* What a worker's threads can do at best, measured now. Not while its answers are waited for. */
+flo_code job_ask_peak(job *j, int rank, job_peak *out, flo_err *err);
 
 /* Waits until no step and no message of a worker is under way, for a few seconds at most; the
  * answers must have ended or been cancelled. Before job_stop: a worker told to leave would leave

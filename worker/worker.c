@@ -87,6 +87,8 @@ static void on_peak_ask(worker *w, const incoming *in)
     Flo__Peak peak = FLO__PEAK__INIT;
     peak.epoch = w->epoch;
     peak.gflop_per_s = fma_peak(w->stage.pool);
+    peak.read_gb_per_s =
+        read_peak(w->stage.pool, w->stage.weights.region, w->stage.weights.region_bytes);
     transport_send(w->transport, 0, LANE_MAIN, MSG_PEAK, &peak.base);
 }
 
