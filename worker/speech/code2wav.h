@@ -14,6 +14,7 @@
 #include "common/error.h"
 #include "common/layout.h"
 #include "common/model_config.h"
+#include "common/speech_cost.h" /* code2wav_rate, code2wav_samples */
 #include "worker/encoders/encoder_weights.h"
 #include "worker/thread_pool.h"
 
@@ -30,15 +31,6 @@ typedef struct code2wav_watch {
                  const float *data);
     void *arg;
 } code2wav_watch;
-
-/* Samples of one frame: the product of all rates. */
-int32_t code2wav_rate(const code2wav_config *c);
-
-/* Samples that are final after n frames of a stream; 0 for none. */
-int64_t code2wav_samples(const code2wav_config *c, int64_t n_frames);
-
-/* Multiply-adds (times 2) of n frames. */
-double code2wav_flops(const code2wav_config *c, int64_t n_frames);
 
 /* Takes memory for weights, SPEAKERS_MAX streams and the work of one call. */
 flo_code code2wav_open(code2wav **out, const code2wav_config *c, thread_pool *pool, flo_err *err);
