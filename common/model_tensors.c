@@ -530,18 +530,19 @@ static flo_code find_single(const checkpoint *c, const text_config *t, const cha
     return model_tensor_find(c, name, 2, shape, &out->tensor, err);
 }
 
-flo_code model_expert_find(const checkpoint *c, const model_config *m, int32_t layer,
-                           int32_t expert, expert_matrix which, tensor_range *out, flo_err *err)
+flo_code model_expert_find(const checkpoint *c, const text_config *t, const char *prefix,
+                           int32_t layer, int32_t expert, expert_matrix which, tensor_range *out,
+                           flo_err *err)
 {
-    const text_config *t = &m->text;
     CHECK(layer >= 0 && layer < t->n_layers && t->layer_is_sparse[layer]);
     CHECK(expert >= 0 && expert < t->n_experts);
-    char prefix[64];
-    snprintf(prefix, sizeof prefix, "thinker.model.layers.%d.", layer);
+    char of_layer[64];
+    int n = snprintf(of_layer, sizeof of_layer, "%slayers.%d.", prefix, layer);
+    CHECK(n >= 0 && (size_t)n < sizeof of_layer);
     out->rows = which == EXPERT_DOWN ? t->hidden_size : t->expert_size;
     out->columns = which == EXPERT_DOWN ? t->expert_size : t->hidden_size;
-    return experts_are_fused(c, prefix) ? find_fused(c, t, prefix, expert, which, out, err)
-                                        : find_single(c, t, prefix, expert, which, out, err);
+    return experts_are_fused(c, of_layer) ? find_fused(c, t, of_layer, expert, which, out, err)
+                                          : find_single(c, t, of_layer, expert, which, out, err);
 }
 
 /* ---- the thinker's faults ---- */

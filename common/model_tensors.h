@@ -65,8 +65,11 @@ typedef struct tensor_range {
     int64_t rows, columns;
 } tensor_range;
 
-flo_code model_expert_find(const checkpoint *c, const model_config *m, int32_t layer,
-                           int32_t expert, expert_matrix which, tensor_range *out, flo_err *err);
+/* prefix: of the decoder t, "thinker.model." or "talker.model.". layer is one of its sparse ones.
+ */
+flo_code model_expert_find(const checkpoint *c, const text_config *t, const char *prefix,
+                           int32_t layer, int32_t expert, expert_matrix which, tensor_range *out,
+                           flo_err *err);
 
 /* Names of what the thinker (embedding, layers, norm, LM head; with_encoders: also the audio and
  * vision encoders that the configuration has) lacks or has with another shape. Calls seen(arg,

@@ -108,12 +108,28 @@ int32_t plan_grain_rows(const model_config *m, int32_t first, int32_t n)
     return (int32_t)(end > begin ? end - begin : 0);
 }
 
-/* What a home holds of one layer, and each owner of an expert of it. */
-static uint64_t layer_bytes(const plan_parts *parts, bool is_sparse, const plan_worker *w)
+/* The home's matrices of a sparse layer. */
+static uint64_t sparse_bytes(const text_config *t)
 {
-    uint64_t mlp = is_sparse ? parts->router : parts->dense;
-    uint64_t home = w->place == 0 ? plan_add(parts->attention, mlp) : 0;
-    return plan_add(home, is_sparse ? plan_times(parts->expert, (uint64_t)w->n_experts) : 0);
+    int64_t h = t->hidden_size;
+    uint64_t shared =
+        plan_add(swiglu_bytes(h, t->shared_expert_size), plan_matrix_bytes(1, h)); /* its gate */
+    return plan_add(plan_matrix_bytes(t->n_experts, h), t->shared_expert_size > 0 ? shared : 0);
+}
+
+uint64_t plan_layers_bytes(const text_config *t, int32_t first_layer, int32_t n_layers, bool home,
+                           int32_t n_experts)
+{
+    int64_t h = t->hidden_size;
+    uint64_t experts = plan_times(swiglu_bytes(h, t->expert_size), (uint64_t)n_experts);
+    uint64_t sparse = sparse_bytes(t), dense = swiglu_bytes(h, t->dense_size);
+    uint64_t attention = attention_bytes(t), sum = 0;
+    for (int32_t i = first_layer; i < first_layer + n_layers; i++) {
+        bool is_sparse = t->layer_is_sparse[i] && t->n_experts > 0;
+        sum = plan_add(sum, home ? plan_add(attention, is_sparse ? sparse : dense) : 0);
+        sum = plan_add(sum, is_sparse ? experts : 0);
+    }
+    return sum;
 }
 
 uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w)
@@ -121,10 +137,8 @@ uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w)
     plan_parts parts;
     plan_parts_of(&parts, m);
     uint64_t n = plan_matrix_bytes(w->n_vocab_rows, m->text.hidden_size);
-    for (int32_t i = w->first_layer; i < w->first_layer + w->n_layers; i++) {
-        n = plan_add(n,
-                     layer_bytes(&parts, m->text.layer_is_sparse[i] && m->text.n_experts > 0, w));
-    }
+    n = plan_add(
+        n, plan_layers_bytes(&m->text, w->first_layer, w->n_layers, w->place == 0, w->n_experts));
     n = plan_add(n, w->has_embedding ? parts.embedding : 0);
     return plan_add(n, w->has_final_norm ? parts.final_norm : 0);
 }

@@ -22,6 +22,12 @@ typedef struct plan_parts {
 
 void plan_parts_of(plan_parts *parts, const model_config *m);
 
+/* Packed bytes of layers [first_layer, first_layer + n_layers) of a decoder, in the order of
+ * worker/thinker/weights.h: all but the routed experts for its home, and n_experts experts of each
+ * sparse layer. */
+uint64_t plan_layers_bytes(const text_config *t, int32_t first_layer, int32_t n_layers, bool home,
+                           int32_t n_experts);
+
 /* Packed bytes of the thinker's weights that w holds, in the order of worker/thinker/weights.h:
  * from its place and its ranges of layers, experts and LM-head rows. */
 uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w);

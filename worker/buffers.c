@@ -5,12 +5,14 @@
 
 #include "common/arena.h"
 #include "worker/thinker/head.h"
+#include "worker/thinker/stage.h"
 
 enum { LIST_BYTES = 1 << 20 };
 
 worker_buffers worker_buffers_of(const model_config *m, const plan *p, const plan_worker *w)
 {
     const text_config *t = &m->text;
+    decoder_part part = decoder_part_thinker(m, w);
     size_t row = (size_t)t->hidden_size * sizeof(float);
     size_t n_deep = m->has_vision ? (size_t)m->vision.n_deepstack : 0;
     size_t vocab = (size_t)t->vocab_size * sizeof(float);
@@ -22,7 +24,7 @@ worker_buffers worker_buffers_of(const model_config *m, const plan *p, const pla
     return (worker_buffers){
         .messages = lists,
         .head = head_arena_bytes(w),
-        .step = stage_arena_bytes(m, p, w),
+        .step = stage_arena_bytes(&part, plan_stage_size(p, w->stage), STEP_ROWS_MAX),
         .rows = w->place == 0 ? STEP_ROWS_MAX * row * (1 + n_deep) : 0,
         .sounds = w->has_audio_encoder ? plan_audio_region_bytes(&m->audio) : 0,
         .pictures =

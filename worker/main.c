@@ -160,7 +160,7 @@ static void take_memory(worker *w)
         w->x_bytes = sizes.rows;
         worker_require(w, arena_open(&rows, w->x_bytes, &err), &err);
         w->x = (float *)(void *)rows.base; /* kept until the process ends */
-        kv_shape shape = stage_kv_shape(&w->model, &w->plan, w->me);
+        kv_shape shape = stage_kv_shape(&w->stage.part, w->plan.kv_tokens);
         worker_require(w, kv_cache_new(&w->stage.cache, &shape, &err), &err);
     }
 }
@@ -186,10 +186,7 @@ static void take_parts(worker *w, const Flo__Assignment *a)
                     &err);
     }
     w->me = &w->plan.workers[transport_rank(w->transport) - 1];
-    w->stage.model = &w->model;
-    w->stage.plan = &w->plan;
-    w->stage.worker = w->me;
-    rope_init(&w->stage.rope, &w->model.text);
+    stage_init_thinker(&w->stage, &w->model, &w->plan, w->me, w->stage.pool);
     worker_require(
         w, transport_resize(w->transport, plan_payload_bytes_max(&w->model, &w->plan), &err), &err);
     take_memory(w);

@@ -24,7 +24,7 @@ static void panel_task(void *arg, int32_t panel, int32_t thread)
 {
     (void)thread;
     const head_pass *p = arg;
-    size_t h = (size_t)p->s->model->text.hidden_size;
+    size_t h = (size_t)p->s->part.text->hidden_size;
     kernels()->matmul_bf16(p->logits, (size_t)p->n, p->hidden, h, p->n_rows, &p->s->weights.lm_head,
                            panel, panel + 1);
 }
@@ -113,7 +113,7 @@ static bool only_no_number(const head_pass *p, head_row *row, arena *a)
     for (int32_t i = 0; i < p->n; i++) {
         if (isnan(row->logits[i])) {
             int32_t *id = arena_take(a, sizeof *id);
-            *id = p->s->worker->first_vocab_row + i;
+            *id = p->s->weights.first_vocab_row + i;
             row->n_top = 1;
             row->top_ids = id;
             row->top_logits = row->logits + i;
@@ -141,7 +141,7 @@ static void shortlist(const head_pass *p, head_row *row, int32_t top, arena *a)
     candidate *list = arena_take(a, (size_t)n * sizeof *list);
     for (int32_t i = 0; i < p->n; i++) {
         if (row->logits[i] >= threshold) {
-            list[at++] = (candidate){row->logits[i], p->s->worker->first_vocab_row + i};
+            list[at++] = (candidate){row->logits[i], p->s->weights.first_vocab_row + i};
         }
     }
     qsort(list, (size_t)n, sizeof *list, by_falling_logit);
@@ -168,7 +168,7 @@ void head_forward(const stage *s, head_row *rows, const float *hidden, const hea
 {
     CHECK(n_rows <= HEAD_ROWS_MAX);
     head_pass p = {
-        .s = s, .hidden = hidden, .n_rows = n_rows, .n = s->worker->n_vocab_rows, .wants = wants};
+        .s = s, .hidden = hidden, .n_rows = n_rows, .n = s->weights.lm_head.rows, .wants = wants};
     p.n_grains = (p.n + LM_HEAD_GRAIN - 1) / LM_HEAD_GRAIN;
     size_t all = (size_t)n_rows * (size_t)p.n, grains = (size_t)n_rows * (size_t)p.n_grains;
     p.logits = arena_take(memory, all * sizeof *p.logits);
@@ -191,7 +191,7 @@ void head_forward(const stage *s, head_row *rows, const float *hidden, const hea
 
 void head_final_norm(const stage *s, float *out, const float *x, int32_t n_rows)
 {
-    const text_config *t = &s->model->text;
+    const text_config *t = s->part.text;
     size_t h = (size_t)t->hidden_size;
     for (int32_t r = 0; r < n_rows; r++) {
         kernels()->rms_norm(out + (size_t)r * h, x + (size_t)r * h, s->weights.final_norm,

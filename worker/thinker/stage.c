@@ -1,5 +1,5 @@
 /*
- * stage.c - the decoder layers of one stage, on the threads of its home.
+ * stage.c - the layers of one stage, on the threads of its home.
  *
  * Matrix products are cut by weight panels, everything else by rows, so each number has one maker
  * and one order of sums whatever the number of threads. Costs about a dozen joins of the pool per
@@ -32,8 +32,10 @@ typedef struct forward { /* one call of stage_forward */
     int32_t *top_ids;
     float *pair_weights; /* [n][k] rising expert */
     int32_t *pair_experts;
-    float *pair_out; /* [n * k][H] of this worker's pairs */
-    float *peer_out; /* [n * k][H] of the others' */
+    float *pair_out;    /* [n * k][H] of this worker's pairs */
+    float *peer_out;    /* [n * k][H] of the others' */
+    float *shared;      /* [n][H] of the shared expert */
+    float *shared_gate; /* [n] before the sigmoid */
     const layer_weights *layer;
     int32_t layer_index; /* in the stage */
 } forward;
@@ -102,7 +104,7 @@ static void norm_input_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     kernels()->rms_norm(f->normed + (size_t)r * f->hidden, f->x + (size_t)r * f->hidden,
                         f->layer->input_norm, t->hidden_size, t->rms_norm_eps);
 }
@@ -112,7 +114,7 @@ static void heads_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     int32_t d = t->head_dim, half = f->s->rope.half;
     float *q = f->qkv + (size_t)r * (f->q_width + 2 * f->kv_width);
     float *k = q + f->q_width, *v = k + f->kv_width;
@@ -132,7 +134,7 @@ static void heads_task(void *arg, int32_t r, int32_t thread)
 static void attend_heads(forward *f, int32_t r, int32_t kv_head, int32_t first_head,
                          int32_t n_heads)
 {
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     const step_row *row = &f->step->rows[r];
     int32_t d = t->head_dim;
     float scale = 1.0f / sqrtf((float)d);
@@ -162,7 +164,7 @@ static void attention_task(void *arg, int32_t item, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     int32_t r = item / t->n_kv_heads, kv_head = item % t->n_kv_heads;
     int32_t group = t->n_heads / t->n_kv_heads;
     for (int32_t done = 0; done < group; done += HEADS_AT_ONCE) {
@@ -176,7 +178,7 @@ static void attention_block(forward *f)
     each_row(f, norm_input_task);
     multiply(f->s, f->qkv, f->normed, f->n_rows, &f->layer->qkv);
     each_row(f, heads_task);
-    thread_pool_each(f->s->pool, f->n_rows * f->s->model->text.n_kv_heads, attention_task, f);
+    thread_pool_each(f->s->pool, f->n_rows * f->s->part.text->n_kv_heads, attention_task, f);
     multiply(f->s, f->delta, f->attended, f->n_rows, &f->layer->o);
 }
 
@@ -188,7 +190,7 @@ static void add_and_norm_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     float *x = f->x + (size_t)r * f->hidden;
     kernels()->add(x, f->delta + (size_t)r * f->hidden, t->hidden_size);
     kernels()->rms_norm(f->normed + (size_t)r * f->hidden, x, f->layer->post_norm, t->hidden_size,
@@ -200,7 +202,7 @@ static void choose_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     forward *f = arg;
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     int32_t k = t->n_experts_per_token;
     float *probabilities = f->router + (size_t)r * (size_t)t->n_experts;
     float *weights = f->top_weights + (size_t)r * (size_t)k;
@@ -221,19 +223,19 @@ static void choose_task(void *arg, int32_t r, int32_t thread)
     }
 }
 
-typedef struct part { /* what one worker of the stage computes of a layer */
+typedef struct share { /* what one owner of experts computes of a layer */
     expert_batch batch;
     int32_t *row_index; /* [n_rows] of the step */
     expert_choice *choices;
-    int32_t *experts; /* counted from the worker's first */
+    int32_t *experts; /* counted from the owner's first */
     float *weights;
-    int32_t *of_row; /* [step rows] the row's place in this part, -1: none */
+    int32_t *of_row; /* [step rows] the row's place in this share, -1: none */
     float *out;      /* rows or pairs, [.][H] */
-} part;
+} share;
 
-static void make_part(forward *f, part *p, const plan_worker *w)
+static void make_share(forward *f, share *p, const expert_range *owned)
 {
-    int32_t k = f->s->model->text.n_experts_per_token;
+    int32_t k = f->s->part.text->n_experts_per_token;
     size_t n = (size_t)f->n_rows;
     arena *a = &f->s->arena;
     memset(p, 0, sizeof *p);
@@ -246,8 +248,8 @@ static void make_part(forward *f, part *p, const plan_worker *w)
     for (int32_t r = 0; r < f->n_rows; r++) {
         int32_t first = pairs;
         for (int32_t j = r * k; j < (r + 1) * k; j++) {
-            int32_t e = f->pair_experts[j] - w->first_expert;
-            if (e >= 0 && e < w->n_experts) {
+            int32_t e = f->pair_experts[j] - owned->first;
+            if (e >= 0 && e < owned->n) {
                 p->experts[pairs] = e;
                 p->weights[pairs++] = f->pair_weights[j];
             }
@@ -267,75 +269,95 @@ static void make_part(forward *f, part *p, const plan_worker *w)
                               .weights = p->weights};
 }
 
-/* Adds what the workers made of row r, in the order of their experts. */
-static void combine_row(const forward *f, const part *parts, int32_t n_parts, int32_t r)
+static float sigmoid(float x)
 {
-    int32_t h = f->s->model->text.hidden_size;
+    return 1.0f / (1.0f + exp_f32(-x));
+}
+
+/* Adds what the owners made of row r, in the order of their experts, then the shared expert. */
+static void combine_row(const forward *f, const share *shares, int32_t n_shares, int32_t r)
+{
+    int32_t h = f->s->part.text->hidden_size;
     float *sum = f->delta + (size_t)r * f->hidden;
     memset(sum, 0, f->hidden * sizeof *sum);
-    for (int32_t p = 0; p < n_parts; p++) {
-        int32_t at = parts[p].of_row[r];
+    for (int32_t p = 0; p < n_shares; p++) {
+        int32_t at = shares[p].of_row[r];
         if (at < 0) {
             continue;
         }
-        const expert_choice *c = &parts[p].choices[at];
-        if (p == 0 || f->s->plan->deterministic) {
-            experts_add(sum, parts[p].out + (size_t)c->first * f->hidden,
-                        parts[p].weights + c->first, c->n, h);
+        const expert_choice *c = &shares[p].choices[at];
+        if (p == 0 || f->s->deterministic) {
+            experts_add(sum, shares[p].out + (size_t)c->first * f->hidden,
+                        shares[p].weights + c->first, c->n, h);
         } else {
-            kernels()->add(sum, parts[p].out + (size_t)at * f->hidden, h);
+            kernels()->add(sum, shares[p].out + (size_t)at * f->hidden, h);
         }
+    }
+    if (f->shared != NULL) {
+        kernels()->axpy(sum, sigmoid(f->shared_gate[r]), f->shared + (size_t)r * f->hidden, h);
     }
 }
 
 typedef struct combination {
     const forward *f;
-    const part *parts;
-    int32_t n_parts;
+    const share *shares;
+    int32_t n_shares;
 } combination;
 
 static void combine_task(void *arg, int32_t r, int32_t thread)
 {
     (void)thread;
     const combination *c = arg;
-    combine_row(c->f, c->parts, c->n_parts, r);
+    combine_row(c->f, c->shares, c->n_shares, r);
+}
+
+static void shared_expert(forward *f)
+{
+    const text_config *t = f->s->part.text;
+    expert_shape shape = {t->hidden_size, t->shared_expert_size, 1};
+    swiglu_forward(f->shared, f->normed, f->n_rows, &f->layer->shared, &shape, f->s->pool,
+                   &f->s->arena);
+    multiply(f->s, f->shared_gate, f->normed, f->n_rows, &f->layer->shared_gate);
 }
 
 /* Sends the others their rows, computes our own meanwhile, gathers. */
-static void exchange(forward *f, part *parts, int32_t n_parts)
+static void exchange(forward *f, share *shares, int32_t n_shares)
 {
     const stage *s = f->s;
-    int32_t layer = s->worker->first_layer + f->layer_index;
+    int32_t layer = s->part.first_layer + f->layer_index;
     float *results[PLAN_WORKERS_MAX];
     size_t n_floats[PLAN_WORKERS_MAX];
     float *free_out = f->peer_out;
-    for (int32_t p = 0; p < n_parts; p++) {
-        const expert_batch *b = &parts[p].batch;
+    for (int32_t p = 0; p < n_shares; p++) {
+        const expert_batch *b = &shares[p].batch;
         results[p] = NULL;
         n_floats[p] = 0;
         if (p == 0 || b->n_rows == 0) {
             continue;
         }
-        n_floats[p] = (size_t)(s->plan->deterministic ? b->n_pairs : b->n_rows) * f->hidden;
-        results[p] = parts[p].out = free_out;
+        n_floats[p] = (size_t)(s->deterministic ? b->n_pairs : b->n_rows) * f->hidden;
+        results[p] = shares[p].out = free_out;
         free_out += n_floats[p];
         f->hooks->expert_send(f->hooks->arg, layer, p, b);
     }
-    const text_config *t = &s->model->text;
-    expert_shape shape = {t->hidden_size, t->expert_size, s->worker->n_experts};
-    parts[0].out = f->pair_out;
-    experts_forward(parts[0].out, &parts[0].batch, f->layer->experts, &shape, s->pool,
+    const text_config *t = s->part.text;
+    expert_shape shape = {t->hidden_size, t->expert_size, s->part.experts.n};
+    shares[0].out = f->pair_out;
+    experts_forward(shares[0].out, &shares[0].batch, f->layer->experts, &shape, s->pool,
                     &f->s->arena);
-    if (n_parts > 1) {
-        f->hooks->expert_gather(f->hooks->arg, layer, n_parts, results, n_floats);
+    if (f->shared != NULL) {
+        shared_expert(f);
+    }
+    if (n_shares > 1) {
+        f->hooks->expert_gather(f->hooks->arg, layer, n_shares, results, n_floats);
     }
 }
 
 static void sparse_block(forward *f)
 {
     stage *s = f->s;
-    const text_config *t = &s->model->text;
-    int32_t layer = s->worker->first_layer + f->layer_index;
+    const text_config *t = s->part.text;
+    int32_t layer = s->part.first_layer + f->layer_index;
     multiply(s, f->router, f->normed, f->n_rows, &f->layer->router);
     dump(f, "router_logits", layer, f->router, t->n_experts, false);
     each_row(f, choose_task);
@@ -343,20 +365,20 @@ static void sparse_block(forward *f)
     dump(f, "router_ids", layer, f->top_ids, t->n_experts_per_token, true);
 
     size_t mark = s->arena.used;
-    int32_t n_parts = plan_stage_size(s->plan, s->worker->stage);
-    part *parts = arena_take(&s->arena, (size_t)n_parts * sizeof *parts);
-    for (int32_t p = 0; p < n_parts; p++) {
-        make_part(f, &parts[p], s->worker + p);
+    int32_t n_shares = s->n_owners;
+    share *shares = arena_take(&s->arena, (size_t)n_shares * sizeof *shares);
+    for (int32_t p = 0; p < n_shares; p++) {
+        make_share(f, &shares[p], &s->owners[p]);
     }
-    exchange(f, parts, n_parts);
-    combination c = {f, parts, n_parts};
+    exchange(f, shares, n_shares);
+    combination c = {f, shares, n_shares};
     thread_pool_each(s->pool, f->n_rows, combine_task, &c);
     s->arena.used = mark;
 }
 
 static void dense_block(forward *f)
 {
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     expert_shape shape = {t->hidden_size, t->dense_size, 1};
     swiglu_forward(f->delta, f->normed, f->n_rows, &f->layer->dense, &shape, f->s->pool,
                    &f->s->arena);
@@ -367,7 +389,7 @@ static void add_task(void *arg, int32_t r, int32_t thread)
     (void)thread;
     forward *f = arg;
     kernels()->add(f->x + (size_t)r * f->hidden, f->delta + (size_t)r * f->hidden,
-                   f->s->model->text.hidden_size);
+                   f->s->part.text->hidden_size);
 }
 
 /* --- the layers --------------------------------------------------------------------------------
@@ -381,18 +403,28 @@ static void add_deep_features(forward *f, int32_t layer)
     }
     for (int32_t i = 0; i < d->n_rows; i++) {
         kernels()->add(f->x + (size_t)d->rows[i] * f->hidden,
-                       d->features[layer] + (size_t)i * f->hidden, f->s->model->text.hidden_size);
+                       d->features[layer] + (size_t)i * f->hidden, f->s->part.text->hidden_size);
+    }
+}
+
+static void let_messages_move(const forward *f)
+{
+    if (f->hooks->progress != NULL) {
+        f->hooks->progress(f->hooks->arg);
     }
 }
 
 static void run_layer(forward *f, int32_t index)
 {
-    int32_t layer = f->s->worker->first_layer + index;
+    int32_t layer = f->s->part.first_layer + index;
     f->layer = &f->s->weights.layers[index];
     f->layer_index = index;
-    dump(f, "hidden", layer, f->x, f->s->model->text.hidden_size, false);
+    dump(f, "hidden", layer, f->x, f->s->part.text->hidden_size, false);
+    if (f->hooks->input != NULL) {
+        f->hooks->input(f->hooks->arg, layer, f->x);
+    }
     attention_block(f);
-    f->hooks->progress(f->hooks->arg);
+    let_messages_move(f);
     each_row(f, add_and_norm_task);
     if (f->layer->sparse) {
         sparse_block(f);
@@ -401,13 +433,14 @@ static void run_layer(forward *f, int32_t index)
     }
     each_row(f, add_task);
     add_deep_features(f, layer);
-    f->hooks->progress(f->hooks->arg);
+    let_messages_move(f);
 }
 
 /* The most experts of one row that this worker can own. */
-static size_t own_pairs(const text_config *t, const plan_worker *w)
+static size_t own_pairs(const decoder_part *part)
 {
-    return (size_t)(t->n_experts_per_token < w->n_experts ? t->n_experts_per_token : w->n_experts);
+    int32_t k = part->text->n_experts_per_token;
+    return (size_t)(k < part->experts.n ? k : part->experts.n);
 }
 
 static float *take_rows(forward *f, size_t floats_per_row)
@@ -417,7 +450,7 @@ static float *take_rows(forward *f, size_t floats_per_row)
 
 static void take_buffers(forward *f)
 {
-    const text_config *t = &f->s->model->text;
+    const text_config *t = f->s->part.text;
     size_t k = (size_t)t->n_experts_per_token;
     f->normed = take_rows(f, f->hidden);
     f->qkv = take_rows(f, f->q_width + 2 * f->kv_width);
@@ -433,58 +466,111 @@ static void take_buffers(forward *f)
     f->top_ids = (int32_t *)(void *)take_rows(f, k);
     f->pair_weights = take_rows(f, k);
     f->pair_experts = (int32_t *)(void *)take_rows(f, k);
-    f->pair_out = take_rows(f, own_pairs(t, f->s->worker) * f->hidden);
-    if (plan_stage_size(f->s->plan, f->s->worker->stage) > 1) {
+    f->pair_out = take_rows(f, own_pairs(&f->s->part) * f->hidden);
+    if (f->s->n_owners > 1) {
         f->peer_out = take_rows(f, k * f->hidden);
     }
+    if (t->shared_expert_size > 0) {
+        f->shared = take_rows(f, f->hidden);
+        f->shared_gate = take_rows(f, 1);
+    }
 }
 
-static size_t row_bytes(size_t floats)
+static size_t row_bytes(int32_t n_rows, size_t floats)
 {
-    return arena_rounded(STEP_ROWS_MAX * floats * sizeof(float));
+    return arena_rounded((size_t)n_rows * floats * sizeof(float));
 }
 
-size_t stage_arena_bytes(const model_config *m, const plan *p, const plan_worker *w)
+/* What a home keeps of all rows while it computes a layer: take_buffers and make_share. */
+static size_t home_bytes(const decoder_part *part, int32_t n_owners, int32_t n)
 {
-    const text_config *t = &m->text;
+    const text_config *t = part->text;
     size_t k = (size_t)t->n_experts_per_token, hidden = (size_t)t->hidden_size;
     size_t q = (size_t)(t->n_heads * t->head_dim), kv = (size_t)(t->n_kv_heads * t->head_dim);
-    size_t size = (size_t)plan_stage_size(p, w->stage);
-    size_t own = own_pairs(t, w);
-    expert_shape expert = {t->hidden_size, t->expert_size, w->n_experts};
-    size_t experts =
-        t->n_experts > 0 ? experts_scratch_bytes(&expert, STEP_ROWS_MAX * (int32_t)own) : 0;
-    if (w->place > 0) {
-        return experts + row_bytes(own * hidden);
+    size_t rows = 2 * row_bytes(n, hidden) + row_bytes(n, q + 2 * kv) + row_bytes(n, q) +
+                  2 * row_bytes(n, (size_t)t->head_dim / 2);
+    if (t->n_experts == 0) {
+        return rows;
     }
-    size_t rows = 2 * row_bytes(hidden) + row_bytes(q + 2 * kv) + row_bytes(q) +
-                  2 * row_bytes((size_t)t->head_dim / 2);
-    if (t->n_experts > 0) {
-        rows += row_bytes((size_t)t->n_experts) + 4 * row_bytes(k) + row_bytes(own * hidden) +
-                (size > 1 ? row_bytes(k * hidden) : 0);
-        rows += size * (3 * row_bytes(1) + row_bytes(2) + 2 * row_bytes(k)) +
-                arena_rounded(size * sizeof(part));
-    }
-    expert_shape dense = {t->hidden_size, t->dense_size, 1};
-    bool any_dense = false;
-    for (int32_t i = w->first_layer; i < w->first_layer + w->n_layers; i++) {
-        any_dense = any_dense || !t->layer_is_sparse[i];
-    }
-    size_t dense_bytes = any_dense ? experts_scratch_bytes(&dense, STEP_ROWS_MAX) : 0;
-    return rows + (experts > dense_bytes ? experts : dense_bytes);
+    size_t owners = (size_t)n_owners;
+    rows += row_bytes(n, (size_t)t->n_experts) + 4 * row_bytes(n, k) +
+            row_bytes(n, own_pairs(part) * hidden) + (owners > 1 ? row_bytes(n, k * hidden) : 0);
+    rows += t->shared_expert_size > 0 ? row_bytes(n, hidden) + row_bytes(n, 1) : 0;
+    return rows + arena_rounded(owners * sizeof(share)) +
+           owners * (2 * row_bytes(n, 1) + row_bytes(n, 2) + 2 * row_bytes(n, k));
 }
 
-kv_shape stage_kv_shape(const model_config *m, const plan *p, const plan_worker *w)
+static bool has_dense_layer(const decoder_part *part)
 {
-    return (kv_shape){.n_layers = w->n_layers,
-                      .n_kv_heads = m->text.n_kv_heads,
-                      .head_dim = m->text.head_dim,
-                      .n_tokens = p->kv_tokens};
+    for (int32_t i = part->first_layer; i < part->first_layer + part->n_layers; i++) {
+        if (!part->text->layer_is_sparse[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t largest(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t stage_arena_bytes(const decoder_part *part, int32_t n_owners, int32_t rows_max)
+{
+    const text_config *t = part->text;
+    size_t own = own_pairs(part), scratch = 0;
+    expert_shape expert = {t->hidden_size, t->expert_size, part->experts.n};
+    expert_shape shared = {t->hidden_size, t->shared_expert_size, 1};
+    expert_shape dense = {t->hidden_size, t->dense_size, 1};
+    if (t->n_experts > 0) {
+        scratch = experts_scratch_bytes(&expert, rows_max * (int32_t)own);
+    }
+    if (!part->home) {
+        return scratch + row_bytes(rows_max, own * (size_t)t->hidden_size);
+    }
+    if (t->n_experts > 0 && t->shared_expert_size > 0) {
+        scratch = largest(scratch, experts_scratch_bytes(&shared, rows_max));
+    }
+    if (has_dense_layer(part)) {
+        scratch = largest(scratch, experts_scratch_bytes(&dense, rows_max));
+    }
+    return home_bytes(part, n_owners, rows_max) + scratch;
+}
+
+kv_shape stage_kv_shape(const decoder_part *part, int64_t n_tokens)
+{
+    return (kv_shape){.n_layers = part->n_layers,
+                      .n_kv_heads = part->text->n_kv_heads,
+                      .head_dim = part->text->head_dim,
+                      .n_tokens = n_tokens};
+}
+
+void stage_init(stage *s, const decoder_part *part, thread_pool *pool)
+{
+    memset(s, 0, sizeof *s);
+    s->part = *part;
+    s->pool = pool;
+    s->n_owners = 1;
+    s->owners[0] = part->experts;
+    rope_init(&s->rope, part->text);
+}
+
+void stage_init_thinker(stage *s, const model_config *m, const plan *p, const plan_worker *w,
+                        thread_pool *pool)
+{
+    decoder_part part = decoder_part_thinker(m, w);
+    stage_init(s, &part, pool);
+    s->deterministic = p->deterministic;
+    s->n_owners = plan_stage_size(p, w->stage);
+    for (int32_t place = 0; place < s->n_owners; place++) {
+        const plan_worker *owner = w - w->place + place;
+        s->owners[place] = (expert_range){owner->first_expert, owner->n_experts};
+    }
 }
 
 void stage_forward(stage *s, float *x, const step_rows *step, const stage_hooks *hooks)
 {
-    const text_config *t = &s->model->text;
+    const text_config *t = s->part.text;
     CHECK(step->n_rows <= STEP_ROWS_MAX);
     arena_reset(&s->arena);
     forward f = {.s = s,
@@ -497,21 +583,21 @@ void stage_forward(stage *s, float *x, const step_rows *step, const stage_hooks 
                  .kv_width = (size_t)(t->n_kv_heads * t->head_dim)};
     take_buffers(&f);
     each_row(&f, angles_task);
-    for (int32_t i = 0; i < s->worker->n_layers; i++) {
+    for (int32_t i = 0; i < s->part.n_layers; i++) {
         run_layer(&f, i);
     }
-    if (s->worker->has_final_norm) {
+    if (s->weights.final_norm != NULL) { /* nothing follows but that */
         dump(&f, "hidden", t->n_layers, x, t->hidden_size, false);
     }
 }
 
 void stage_experts(stage *s, int32_t layer, float *out, const expert_batch *batch)
 {
-    const text_config *t = &s->model->text;
-    expert_shape shape = {t->hidden_size, t->expert_size, s->worker->n_experts};
-    const layer_weights *l = &s->weights.layers[layer - s->worker->first_layer];
+    const text_config *t = s->part.text;
+    expert_shape shape = {t->hidden_size, t->expert_size, s->part.experts.n};
+    const layer_weights *l = &s->weights.layers[layer - s->part.first_layer];
     arena_reset(&s->arena);
-    if (s->plan->deterministic) {
+    if (s->deterministic) {
         experts_forward(out, batch, l->experts, &shape, s->pool, &s->arena);
         return;
     }
@@ -528,9 +614,9 @@ void stage_experts(stage *s, int32_t layer, float *out, const expert_batch *batc
 
 void stage_embed(const stage *s, float *x, const int32_t *ids, int32_t n)
 {
-    size_t h = (size_t)s->model->text.hidden_size;
+    size_t h = (size_t)s->part.text->hidden_size;
     for (int32_t i = 0; i < n; i++) {
         kernels()->bf16_widen(x + (size_t)i * h, s->weights.embedding + (size_t)ids[i] * h,
-                              s->model->text.hidden_size);
+                              s->part.text->hidden_size);
     }
 }

@@ -12,23 +12,21 @@
 
 enum { NAME_BYTES = 160 };
 
-typedef struct builder {
-    stage_weights *w;
-    const model_config *m;
-    const plan_worker *p;
+typedef struct builder { /* of the layers */
+    const decoder_part *part;
     const checkpoint *c; /* NULL: made-up weights */
     weight_loader *l;
 } builder;
 
-static void layer_name(char out[NAME_BYTES], int32_t layer, const char *rest)
+static void layer_name(char out[NAME_BYTES], const builder *b, int32_t layer, const char *rest)
 {
-    snprintf(out, NAME_BYTES, "thinker.model.layers.%d.%s", layer, rest);
+    snprintf(out, NAME_BYTES, "%slayers.%d.%s", b->part->prefix, layer, rest);
 }
 
 static const float *layer_vector(builder *b, int32_t layer, const char *rest, int32_t n)
 {
     char name[NAME_BYTES];
-    layer_name(name, layer, rest);
+    layer_name(name, b, layer, rest);
     return weight_vector(b->l, name, n);
 }
 
@@ -36,13 +34,13 @@ static void layer_rows(builder *b, const packed_matrix *w, int32_t layer, const 
                        int32_t first_row, int32_t n_rows)
 {
     char name[NAME_BYTES];
-    layer_name(name, layer, rest);
+    layer_name(name, b, layer, rest);
     weight_rows(b->l, w, name, first_row, n_rows, 2, NULL, NULL);
 }
 
 static void declare_attention(builder *b, layer_weights *w, int32_t layer)
 {
-    const text_config *t = &b->m->text;
+    const text_config *t = b->part->text;
     int32_t q_rows = t->n_heads * t->head_dim, kv_rows = t->n_kv_heads * t->head_dim;
     w->input_norm = layer_vector(b, layer, "input_layernorm.weight", t->hidden_size);
     w->post_norm = layer_vector(b, layer, "post_attention_layernorm.weight", t->hidden_size);
@@ -60,42 +58,49 @@ static void declare_attention(builder *b, layer_weights *w, int32_t layer)
 
 static swiglu_weights place_swiglu(builder *b, int32_t size)
 {
-    int32_t hidden = b->m->text.hidden_size;
+    int32_t hidden = b->part->text->hidden_size;
     swiglu_weights s;
     s.gate_up = weight_matrix(b->l, 2 * packed_panels(size) * PANEL_ROWS, hidden);
     s.down = weight_matrix(b->l, hidden, size);
     return s;
 }
 
-static void declare_dense(builder *b, layer_weights *w, int32_t layer)
+/* The SwiGLU PREFIX gate_proj, up_proj and down_proj of `size` inner entries. */
+static swiglu_weights declare_swiglu(builder *b, int32_t layer, const char *prefix, int32_t size)
 {
-    static const char *const halves[2] = {"mlp.gate_proj.weight", "mlp.up_proj.weight"};
-    const text_config *t = &b->m->text;
-    const int64_t shape[2] = {t->dense_size, t->hidden_size};
-    w->dense = place_swiglu(b, t->dense_size);
+    static const char *const halves[2] = {"gate_proj.weight", "up_proj.weight"};
+    int32_t hidden = b->part->text->hidden_size;
+    const int64_t shape[2] = {size, hidden};
+    swiglu_weights s = place_swiglu(b, size);
+    char rest[NAME_BYTES / 2];
     for (int32_t half = 0; half < 2; half++) {
         char name[NAME_BYTES];
-        tensor_range range = {.rows = t->dense_size, .columns = t->hidden_size};
+        tensor_range range = {.rows = size, .columns = hidden};
         flo_err err;
-        layer_name(name, layer, halves[half]);
+        snprintf(rest, sizeof rest, "%s%s", prefix, halves[half]);
+        layer_name(name, b, layer, rest);
         if (b->c != NULL) {
             weight_fault(b->l, model_tensor_find(b->c, name, 2, shape, &range.tensor, &err), &err);
         }
-        weight_panels(b->l, &w->dense.gate_up, name, half, &range);
+        weight_panels(b->l, &s.gate_up, name, half, &range);
     }
-    layer_rows(b, &w->dense.down, layer, "mlp.down_proj.weight", 0, t->hidden_size);
+    snprintf(rest, sizeof rest, "%sdown_proj.weight", prefix);
+    layer_rows(b, &s.down, layer, rest, 0, hidden);
+    return s;
 }
 
 /* Where one of the three matrices of an expert lies; only its shape with made-up weights. */
-static tensor_range expert_range(builder *b, int32_t layer, int32_t expert, expert_matrix which)
+static tensor_range expert_place(builder *b, int32_t layer, int32_t expert, expert_matrix which)
 {
-    const text_config *t = &b->m->text;
+    const text_config *t = b->part->text;
     bool down = which == EXPERT_DOWN;
     tensor_range range = {.rows = down ? t->hidden_size : t->expert_size,
                           .columns = down ? t->expert_size : t->hidden_size};
     flo_err err;
     if (b->c != NULL) {
-        weight_fault(b->l, model_expert_find(b->c, b->m, layer, expert, which, &range, &err), &err);
+        weight_fault(
+            b->l, model_expert_find(b->c, t, b->part->prefix, layer, expert, which, &range, &err),
+            &err);
     }
     return range;
 }
@@ -103,12 +108,12 @@ static tensor_range expert_range(builder *b, int32_t layer, int32_t expert, expe
 static void declare_expert(builder *b, swiglu_weights *s, int32_t layer, int32_t expert)
 {
     static const char *const names[] = {"gate", "up", "down"};
-    *s = place_swiglu(b, b->m->text.expert_size);
+    *s = place_swiglu(b, b->part->text->expert_size);
     for (int32_t which = EXPERT_GATE; which <= EXPERT_DOWN; which++) {
         char name[NAME_BYTES];
-        tensor_range range = expert_range(b, layer, expert, (expert_matrix)which);
-        snprintf(name, sizeof name, "thinker.model.layers.%d.mlp.experts.%d.%s_proj.weight", layer,
-                 expert, names[which]);
+        tensor_range range = expert_place(b, layer, expert, (expert_matrix)which);
+        snprintf(name, sizeof name, "%slayers.%d.mlp.experts.%d.%s_proj.weight", b->part->prefix,
+                 layer, expert, names[which]);
         if (which == EXPERT_DOWN) {
             weight_range(b->l, &s->down, name, 0, &range);
         } else {
@@ -120,67 +125,104 @@ static void declare_expert(builder *b, swiglu_weights *s, int32_t layer, int32_t
 static void declare_experts(builder *b, layer_weights *w, int32_t layer)
 {
     flo_err err;
-    w->experts = calloc((size_t)b->p->n_experts + 1, sizeof *w->experts);
+    w->experts = calloc((size_t)b->part->experts.n + 1, sizeof *w->experts);
     if (w->experts == NULL) {
         weight_fault(b->l, flo_fail(&err, FLO_FAIL, "out of memory for the list of experts"), &err);
         return;
     }
-    for (int32_t e = 0; e < b->p->n_experts; e++) {
-        declare_expert(b, &w->experts[e], layer, b->p->first_expert + e);
+    for (int32_t e = 0; e < b->part->experts.n; e++) {
+        declare_expert(b, &w->experts[e], layer, b->part->experts.first + e);
+    }
+}
+
+/* The home's matrices of a sparse layer. */
+static void declare_sparse(builder *b, layer_weights *w, int32_t layer)
+{
+    const text_config *t = b->part->text;
+    w->router = weight_matrix(b->l, t->n_experts, t->hidden_size);
+    layer_rows(b, &w->router, layer, "mlp.gate.weight", 0, t->n_experts);
+    if (t->shared_expert_size > 0) {
+        w->shared = declare_swiglu(b, layer, "mlp.shared_expert.", t->shared_expert_size);
+        w->shared_gate = weight_matrix(b->l, 1, t->hidden_size);
+        layer_rows(b, &w->shared_gate, layer, "mlp.shared_expert_gate.weight", 0, 1);
     }
 }
 
 static void declare_layer(builder *b, layer_weights *w, int32_t layer)
 {
-    const text_config *t = &b->m->text;
-    bool home = b->p->place == 0;
-    w->sparse = t->layer_is_sparse[layer];
-    if (home) {
+    w->sparse = b->part->text->layer_is_sparse[layer];
+    if (b->part->home) {
         declare_attention(b, w, layer);
-    }
-    if (home && !w->sparse) {
-        declare_dense(b, w, layer);
-    }
-    if (home && w->sparse) {
-        w->router = weight_matrix(b->l, t->n_experts, t->hidden_size);
-        layer_rows(b, &w->router, layer, "mlp.gate.weight", 0, t->n_experts);
+        if (w->sparse) {
+            declare_sparse(b, w, layer);
+        } else {
+            w->dense = declare_swiglu(b, layer, "mlp.", b->part->text->dense_size);
+        }
     }
     if (w->sparse) {
         declare_experts(b, w, layer);
     }
 }
 
-/* This worker's rows of the LM head. */
-static void declare_head(builder *b)
+void stage_layers_declare(stage_weights *w, const decoder_part *part, weight_loader *l,
+                          const checkpoint *c)
 {
-    const text_config *t = &b->m->text;
-    const char *name =
-        t->tie_word_embeddings ? "thinker.model.embed_tokens.weight" : "thinker.lm_head.weight";
-    tensor_range range = {.rows = b->p->n_vocab_rows, .columns = t->hidden_size};
-    size_t element_bytes = sizeof(bf16);
-    flo_err err;
-    if (b->c != NULL) {
-        flo_code code = model_lm_head_find(b->c, b->m, &range.tensor, &err);
-        weight_fault(b->l, code, &err);
-        element_bytes = code == FLO_OK ? tensor_dtype_bytes(range.tensor->dtype) : element_bytes;
+    builder b = {.part = part, .c = c, .l = l};
+    w->layers = calloc((size_t)part->n_layers + 1, sizeof *w->layers);
+    if (w->layers == NULL) {
+        flo_err err;
+        weight_fault(l, flo_fail(&err, FLO_FAIL, "out of memory for the list of layers"), &err);
+        return;
     }
-    range.first_byte = (uint64_t)b->p->first_vocab_row * (uint64_t)t->hidden_size * element_bytes;
-    b->w->lm_head = weight_matrix(b->l, b->p->n_vocab_rows, t->hidden_size);
-    weight_range(b->l, &b->w->lm_head, name, 0, &range);
+    w->n_layers = part->n_layers;
+    for (int32_t i = 0; i < part->n_layers; i++) {
+        declare_layer(&b, &w->layers[i], part->first_layer + i);
+    }
 }
 
-static void declare_ends(builder *b)
+/* --- the thinker's ends ------------------------------------------------------------------------
+ */
+
+typedef struct ends {
+    stage_weights *w;
+    const model_config *m;
+    const plan_worker *p;
+    const checkpoint *c;
+    weight_loader *l;
+} ends;
+
+/* This worker's rows of the LM head. */
+static void declare_head(const ends *e)
 {
-    const text_config *t = &b->m->text;
-    if (b->p->has_final_norm) {
-        b->w->final_norm = weight_vector(b->l, "thinker.model.norm.weight", t->hidden_size);
+    const text_config *t = &e->m->text;
+    const char *name =
+        t->tie_word_embeddings ? "thinker.model.embed_tokens.weight" : "thinker.lm_head.weight";
+    tensor_range range = {.rows = e->p->n_vocab_rows, .columns = t->hidden_size};
+    size_t element_bytes = sizeof(bf16);
+    flo_err err;
+    if (e->c != NULL) {
+        flo_code code = model_lm_head_find(e->c, e->m, &range.tensor, &err);
+        weight_fault(e->l, code, &err);
+        element_bytes = code == FLO_OK ? tensor_dtype_bytes(range.tensor->dtype) : element_bytes;
     }
-    if (b->p->n_vocab_rows > 0) {
-        declare_head(b);
+    range.first_byte = (uint64_t)e->p->first_vocab_row * (uint64_t)t->hidden_size * element_bytes;
+    e->w->first_vocab_row = e->p->first_vocab_row;
+    e->w->lm_head = weight_matrix(e->l, e->p->n_vocab_rows, t->hidden_size);
+    weight_range(e->l, &e->w->lm_head, name, 0, &range);
+}
+
+static void declare_ends(const ends *e)
+{
+    const text_config *t = &e->m->text;
+    if (e->p->has_final_norm) {
+        e->w->final_norm = weight_vector(e->l, "thinker.model.norm.weight", t->hidden_size);
     }
-    if (b->p->has_embedding) {
-        b->w->embedding =
-            weight_table(b->l, "thinker.model.embed_tokens.weight", t->vocab_size, t->hidden_size);
+    if (e->p->n_vocab_rows > 0) {
+        declare_head(e);
+    }
+    if (e->p->has_embedding) {
+        e->w->embedding =
+            weight_table(e->l, "thinker.model.embed_tokens.weight", t->vocab_size, t->hidden_size);
     }
 }
 
@@ -190,20 +232,14 @@ flo_code stage_weights_load(stage_weights *w, const model_config *m, const plan_
                             flo_err *err)
 {
     memset(w, 0, sizeof *w);
-    w->layers = calloc((size_t)p->n_layers + 1, sizeof *w->layers);
-    if (w->layers == NULL) {
-        return flo_fail(err, FLO_FAIL, "out of memory for the list of layers");
-    }
-    w->n_layers = p->n_layers;
     w->region_bytes = plan_thinker_bytes(m, p);
-    builder b = {.w = w, .m = m, .p = p, .c = source->checkpoint};
-    flo_code code = weight_loader_new(&b.l, w->region_bytes, source, err);
+    decoder_part part = decoder_part_thinker(m, p);
+    ends e = {.w = w, .m = m, .p = p, .c = source->checkpoint};
+    flo_code code = weight_loader_new(&e.l, w->region_bytes, source, err);
     if (code == FLO_OK) {
-        for (int32_t i = 0; i < p->n_layers; i++) {
-            declare_layer(&b, &w->layers[i], p->first_layer + i);
-        }
-        declare_ends(&b);
-        code = weight_loader_run(b.l, &w->region, pool, progress, arg, err);
+        stage_layers_declare(w, &part, e.l, source->checkpoint);
+        declare_ends(&e);
+        code = weight_loader_run(e.l, &w->region, pool, progress, arg, err);
     }
     if (code != FLO_OK) {
         stage_weights_free(w);

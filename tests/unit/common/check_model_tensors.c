@@ -354,7 +354,8 @@ static void write_fused(const checkpoint *single)
     for (int32_t i = 0; i < t->n_experts; i++) {
         for (int k = EXPERT_GATE; k <= EXPERT_DOWN; k++) {
             tensor_range r;
-            assert_int_equal(model_expert_find(single, &config, 1, i, (expert_matrix)k, &r, &err),
+            assert_int_equal(model_expert_find(single, &config.text, "thinker.model.", 1, i,
+                                               (expert_matrix)k, &r, &err),
                              FLO_OK);
             assert_int_equal(checkpoint_read(single, r.tensor, r.first_byte, bytes, matrix, &err),
                              FLO_OK);
@@ -381,9 +382,11 @@ static void a_fused_expert_has_the_bytes_of_the_single_one(void **state)
     for (int32_t i = 0; i < config.text.n_experts; i++) {
         for (int k = EXPERT_GATE; k <= EXPERT_DOWN; k++) {
             tensor_range x, y;
-            assert_int_equal(model_expert_find(single, &config, 1, i, (expert_matrix)k, &x, &err),
+            assert_int_equal(model_expert_find(single, &config.text, "thinker.model.", 1, i,
+                                               (expert_matrix)k, &x, &err),
                              FLO_OK);
-            assert_int_equal(model_expert_find(fused, &config, 1, i, (expert_matrix)k, &y, &err),
+            assert_int_equal(model_expert_find(fused, &config.text, "thinker.model.", 1, i,
+                                               (expert_matrix)k, &y, &err),
                              FLO_OK);
             assert_int_equal(x.rows, y.rows);
             assert_int_equal(x.columns, y.columns);
@@ -396,7 +399,9 @@ static void a_fused_expert_has_the_bytes_of_the_single_one(void **state)
         }
     }
     tensor_range none;
-    assert_int_equal(model_expert_find(fused, &config, 0, 0, EXPERT_UP, &none, &err), FLO_FAIL);
+    assert_int_equal(
+        model_expert_find(fused, &config.text, "thinker.model.", 0, 0, EXPERT_UP, &none, &err),
+        FLO_FAIL);
     assert_non_null(strstr(err.text, "layers.0.mlp.experts.0.up_proj.weight is missing"));
     checkpoint_close(fused);
     checkpoint_close(single);

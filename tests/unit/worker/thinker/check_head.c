@@ -39,8 +39,8 @@ static void bench_open(bench *b, int32_t first, int32_t n, int32_t n_threads)
     b->model.text.hidden_size = HIDDEN;
     b->model.text.vocab_size = VOCAB;
     b->worker = (plan_worker){.first_vocab_row = first, .n_vocab_rows = n};
-    b->s.model = &b->model;
-    b->s.worker = &b->worker;
+    b->s.part.text = &b->model.text;
+    b->s.weights.first_vocab_row = first;
     b->plain = calloc((size_t)n * HIDDEN, sizeof *b->plain);
     b->packed = aligned_alloc(64, packed_matrix_elements(n, HIDDEN) * sizeof *b->packed);
     assert_non_null(b->plain);

@@ -51,6 +51,20 @@ static void axes_are_interleaved_and_time_takes_the_rest(void **state)
     }
 }
 
+static void without_sections_all_follow_the_first_axis(void **state)
+{
+    (void)state;
+    rope r = {.half = 0};
+    text_config t = {.head_dim = 32, .rope_theta = 1e6};
+    float c[16], s[16], want_c[16], want_s[16];
+    rope_init(&r, &t);
+    rope_angles(&r, 7, 900, 33, c, s);
+    rope_angles(&r, 7, 7, 7, want_c, want_s);
+    assert_memory_equal(c, want_c, sizeof c);
+    assert_memory_equal(s, want_s, sizeof s);
+    assert_true(fabs((double)c[0] - cos(7.0)) < 1e-6);
+}
+
 static void equal_positions_are_plain_rope(void **state)
 {
     (void)state;
@@ -84,6 +98,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(published_angles_are_the_recorded_ones),
         cmocka_unit_test(axes_are_interleaved_and_time_takes_the_rest),
+        cmocka_unit_test(without_sections_all_follow_the_first_axis),
         cmocka_unit_test(equal_positions_are_plain_rope),
         cmocka_unit_test(positions_may_lie_between_whole_numbers),
     };

@@ -218,10 +218,17 @@ static float *computed(const model_config *m, const rig_shape *shape, int32_t ch
     return x;
 }
 
-static void threads_chunks_and_stages_change_no_bit(void **state)
+/* With an expert that every row goes through, as the talker has one. */
+static model_config shared_model(void)
 {
-    (void)state;
     model_config m = rig_model();
+    m.text.shared_expert_size = 36;
+    return m;
+}
+
+static void hold_to_one_worker(const model_config *of)
+{
+    model_config m = *of;
     size_t bytes = (size_t)N_PROMPT * (size_t)m.text.hidden_size * sizeof(float);
     random_ids(prompt, N_PROMPT, m.text.vocab_size, 1);
     float *want = computed(&m, &(rig_shape){1, 1, 1, false}, N_PROMPT);
@@ -245,10 +252,33 @@ static void threads_chunks_and_stages_change_no_bit(void **state)
     free(want);
 }
 
+static void threads_chunks_and_stages_change_no_bit(void **state)
+{
+    (void)state;
+    model_config plain = rig_model(), shared = shared_model();
+    hold_to_one_worker(&plain);
+    hold_to_one_worker(&shared);
+}
+
+static void a_shared_expert_is_added_to_the_others(void **state)
+{
+    (void)state;
+    model_config plain = rig_model(), shared = shared_model();
+    size_t h = (size_t)plain.text.hidden_size;
+    random_ids(prompt, N_PROMPT, plain.text.vocab_size, 4);
+    rig_shape shape = {1, 1, 1, false};
+    float *without = computed(&plain, &shape, N_PROMPT), *with = computed(&shared, &shape, 9);
+    for (size_t row = 0; row < N_PROMPT; row++) {
+        assert_memory_not_equal(with + row * h, without + row * h, h * sizeof *with);
+    }
+    free(without);
+    free(with);
+}
+
 static void expert_workers_change_no_more_than_rounding(void **state)
 {
     (void)state;
-    model_config m = rig_model();
+    model_config m = shared_model();
     size_t h = (size_t)m.text.hidden_size;
     random_ids(prompt, N_PROMPT, m.text.vocab_size, 2);
     float *want = computed(&m, &(rig_shape){1, 1, 2, false}, N_PROMPT);
@@ -393,6 +423,50 @@ static void deep_features_are_added_behind_their_layers(void **state)
     free(without);
 }
 
+/* --- what others are told ----------------------------------------------------------------------
+ */
+
+typedef struct told {
+    int32_t n_inputs;
+    float dumped[N_PROMPT * 40]; /* the last hidden.N */
+} told;
+
+static void keep_hidden(void *arg, const char *name, const void *rows, int32_t columns, bool is_ids)
+{
+    told *t = ((rig *)arg)->dump_arg;
+    if (strncmp(name, "hidden.", 7) == 0) {
+        assert_true(columns == 40 && !is_ids);
+        memcpy(t->dumped, rows, sizeof t->dumped);
+    }
+}
+
+static void hold_input(void *arg, int32_t layer, const float *x)
+{
+    told *t = ((rig *)arg)->dump_arg;
+    assert_int_equal(layer, t->n_inputs++);
+    assert_memory_equal(x, t->dumped, sizeof t->dumped);
+}
+
+static void each_layers_input_is_told(void **state)
+{
+    (void)state;
+    static told t;
+    model_config m = rig_model();
+    float *x = floats(N_PROMPT * 40);
+    random_ids(prompt, N_PROMPT, m.text.vocab_size, 6);
+    for (int32_t stages = 1; stages <= 5; stages += 2) {
+        t.n_inputs = 0;
+        rig_open(&r, &m, &(rig_shape){stages, stages, 2, false}, &made_up);
+        r.dump = keep_hidden;
+        r.input = hold_input;
+        r.dump_arg = &t;
+        rig_prompt(&r, x, prompt, N_PROMPT, N_PROMPT);
+        assert_int_equal(t.n_inputs, m.text.n_layers);
+        rig_close(&r);
+    }
+    free(x);
+}
+
 /* --- memory ------------------------------------------------------------------------------------
  */
 
@@ -408,8 +482,8 @@ static void use_all_rows(const model_config *m, const rig_shape *shape)
     }
     rig_prompt(&r, x, ids, STEP_ROWS_MAX, STEP_ROWS_MAX);
     for (int32_t i = 0; i < shape->n_workers; i++) {
-        const plan_worker *w = &r.plan.workers[i];
-        assert_true(r.stages[i].arena.peak <= stage_arena_bytes(&r.model, &r.plan, w));
+        const stage *s = &r.stages[i];
+        assert_true(s->arena.peak <= stage_arena_bytes(&s->part, s->n_owners, STEP_ROWS_MAX));
     }
     free(x);
     rig_close(&r);
@@ -425,7 +499,9 @@ static void a_full_step_stays_in_its_arena(void **state)
     m.text.n_experts_per_token = 7; /* each row to each worker */
     use_all_rows(&m, &(rig_shape){7, 1, 2, false});
     use_all_rows(&m, &(rig_shape){7, 1, 2, true});
-    m.text.dense_size = 400; /* the dense layer needs most */
+    m.text.shared_expert_size = 1500; /* the shared expert needs most */
+    use_all_rows(&m, &(rig_shape){2, 1, 2, false});
+    m.text.dense_size = 3000; /* a dense layer does */
     use_all_rows(&m, &(rig_shape){2, 1, 2, false});
     m.text.n_experts = m.text.n_experts_per_token = m.text.expert_size = 0;
     memset(m.text.layer_is_sparse, 0, sizeof m.text.layer_is_sparse);
@@ -437,9 +513,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(odd_shapes_are_computed_as_in_the_reference),
         cmocka_unit_test(threads_chunks_and_stages_change_no_bit),
+        cmocka_unit_test(a_shared_expert_is_added_to_the_others),
         cmocka_unit_test(expert_workers_change_no_more_than_rounding),
         cmocka_unit_test(neighbours_in_a_step_change_no_bit),
         cmocka_unit_test(deep_features_are_added_behind_their_layers),
+        cmocka_unit_test(each_layers_input_is_told),
         cmocka_unit_test(a_full_step_stays_in_its_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

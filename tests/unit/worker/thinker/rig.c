@@ -61,17 +61,14 @@ static void open_worker(rig *r, int32_t i, const weights_source *source)
     flo_err err = {""};
     stage *s = &r->stages[i];
     const plan_worker *w = &r->plan.workers[i];
-    s->model = &r->model;
-    s->plan = &r->plan;
-    s->worker = w;
-    s->pool = r->pool;
-    rope_init(&s->rope, &r->model.text);
+    stage_init_thinker(s, &r->model, &r->plan, w, r->pool);
     must(
         stage_weights_load(&s->weights, &r->model, w, source, r->pool, ignore_progress, NULL, &err),
         &err);
-    must(arena_open(&s->arena, stage_arena_bytes(&r->model, &r->plan, w), &err), &err);
+    must(arena_open(&s->arena, stage_arena_bytes(&s->part, s->n_owners, STEP_ROWS_MAX), &err),
+         &err);
     if (w->place == 0) {
-        kv_shape kv = stage_kv_shape(&r->model, &r->plan, w);
+        kv_shape kv = stage_kv_shape(&s->part, r->plan.kv_tokens);
         must(kv_cache_new(&s->cache, &kv, &err), &err);
     }
     size_t pairs = STEP_ROWS_MAX * (size_t)r->model.text.n_experts_per_token;
@@ -176,12 +173,13 @@ void rig_step(rig *r, float *x, const rig_span *spans, int32_t n_spans)
                          .expert_send = expert_send,
                          .expert_gather = expert_gather,
                          .dump = r->dump,
+                         .input = r->input,
                          .progress = progress};
     for (int32_t s = 0; s < r->plan.n_stages; s++) {
         r->home = plan_stage_home(&r->plan, s) - 1;
         stage_forward(&r->stages[r->home], x, &step, &hooks);
         for (int32_t l = 0; l < step.deep.n_layers; l++) { /* as messages do between stages */
-            const plan_worker *w = r->stages[r->home].worker;
+            const decoder_part *w = &r->stages[r->home].part;
             if (l < w->first_layer + w->n_layers) {
                 step.deep.features[l] = NULL;
             }
