@@ -10,21 +10,13 @@
 
 #include "coordinator/job.h"
 #include "coordinator/prompt.h"
-#include "coordinator/verify_compare.h"
-
-typedef struct kept_tensor {
-    char name[48];
-    int32_t columns;
-    bool is_ids; /* i32, else f32 */
-    void *data;  /* [n_rows][columns]; rows that have not come are NaN, or -1 */
-} kept_tensor;
+#include "coordinator/verify_rows.h"
 
 typedef struct answer_run { /* one answer */
     generation generation;
     dump_sink sink;
     bool last_logits; /* of the logits, only the prompt's last row is kept */
-    kept_tensor *kept;
-    size_t n_kept;
+    row_store kept;   /* by position in the prompt */
     bool done;
 } answer_run;
 
@@ -35,12 +27,12 @@ void answer_run_init(answer_run *a, const job *j, const prompt *p, int32_t max_n
                      bool stops);
 void answer_run_free(answer_run *a);
 
+/* Hands one to the scheduler; a refusal is in its state, and it is done then. It must stay where it
+ * is until it is done. */
+void answer_run_submit(job *j, answer_run *a);
+
 /* Submits all, and serves the job until the last is done. A refused or failed generation is in its
  * state (FINISH_FAILED, code, err). FLO_FAIL: the job cannot go on. */
 flo_code answer_run_all(job *j, answer_run *const *runs, size_t n, flo_err *err);
-
-/* A dumped tensor by its name; NULL: none. */
-const kept_tensor *answer_run_find(const answer_run *a, const char *name);
-int32_t kept_rows(const answer_run *a, const kept_tensor *t);
 
 #endif

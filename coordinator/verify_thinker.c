@@ -218,14 +218,6 @@ static flo_code compare_tops(verify *v, thinker_case *t, const char *name, bool 
     return code;
 }
 
-static tensor_view view_of(const answer_run *run, const kept_tensor *kept)
-{
-    return (tensor_view){.dtype = kept->is_ids ? DTYPE_I32 : DTYPE_F32,
-                         .n_dims = 2,
-                         .shape = {kept_rows(run, kept), kept->columns},
-                         .data = kept->data};
-}
-
 /* The logits before the answer's last token, from prompt and answer as one prompt. */
 static flo_code compare_last_logits(verify *v, thinker_case *t, const char *name, bool *fatal,
                                     flo_err *err)
@@ -249,14 +241,12 @@ static flo_code compare_last_logits(verify *v, thinker_case *t, const char *name
     answer_run_init(&run, v->job, &longer, 1, -1, false);
     run.last_logits = true;
     code = code == FLO_OK ? compute(v->job, &run, fatal, err) : code;
-    const kept_tensor *kept = answer_run_find(&run, "logits");
+    const named_rows *kept = row_store_find(&run.kept, "logits");
     if (code == FLO_OK && kept == NULL) {
         code = flo_fail(err, FLO_FAIL, "the workers sent no logits");
     }
     if (code == FLO_OK) {
-        tensor_view row = view_of(&run, kept);
-        row.n_dims = 1;
-        row.shape[0] = kept->columns;
+        tensor_view row = named_rows_view(kept, true);
         code = verify_case_compare(&v->report, &t->files, name, &row, err);
     }
     answer_run_free(&run);
@@ -301,12 +291,12 @@ static flo_code compare_logit_rows(verify *v, thinker_case *t, const tensor_view
 static flo_code compare_dumped(verify *v, thinker_case *t, const char *name, bool *fatal,
                                flo_err *err)
 {
-    const kept_tensor *kept = answer_run_find(&t->run, name);
+    const named_rows *kept = row_store_find(&t->run.kept, name);
     (void)fatal;
     if (kept == NULL) {
         return flo_fail(err, FLO_FAIL, "this job's prompt pass made no %s", name);
     }
-    tensor_view got = view_of(&t->run, kept);
+    tensor_view got = named_rows_view(kept, false);
     if (strcmp(name, "logits") == 0 && verify_case_has(&t->files, "logits_at")) {
         return compare_logit_rows(v, t, &got, err);
     }
@@ -488,11 +478,12 @@ static int64_t count_differences(const answer_run *alone, const answer_run *batc
         n_differ++;
         snprintf(first, 256, "the answer's tokens and log-probabilities");
     }
-    for (size_t i = 0; i < alone->n_kept; i++) {
-        const kept_tensor *a = &alone->kept[i], *b = answer_run_find(batch, a->name);
-        size_t n_bytes = (size_t)kept_rows(alone, a) * (size_t)a->columns * sizeof(float);
+    for (size_t i = 0; i < alone->kept.n; i++) {
+        const named_rows *a = &alone->kept.at[i], *b = row_store_find(&batch->kept, a->name);
+        size_t n_bytes = (size_t)a->n_rows * (size_t)a->columns * sizeof(float);
         ++*n;
-        if (b == NULL || b->columns != a->columns || memcmp(a->data, b->data, n_bytes) != 0) {
+        if (b == NULL || b->columns != a->columns || b->n_rows != a->n_rows ||
+            memcmp(a->data, b->data, n_bytes) != 0) {
             n_differ += 1;
             snprintf(first, 256, "%s (and perhaps more) differs from the case by itself", a->name);
         }
