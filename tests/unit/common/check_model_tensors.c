@@ -334,15 +334,29 @@ static void a_tied_head_may_be_absent(void **state)
 
 /* ---- fused experts ---- */
 
-/* Layer 1 of the tiny model fused as the reference fuses: experts stacked, gate rows before up
- * rows. */
-static void write_fused(const checkpoint *single)
+typedef struct decoder {
+    const text_config *text;
+    const char *prefix, *stored; /* of its names: as they are found, and on disk */
+} decoder;
+
+static flo_code find_expert(const checkpoint *c, const decoder *d, int32_t layer, int32_t expert,
+                            int which, tensor_range *out, flo_err *err)
 {
-    const text_config *t = &config.text;
+    return model_expert_find(c, d->text, d->prefix, layer, expert, (expert_matrix)which, out, err);
+}
+
+/* Layer 1 of a decoder of the tiny model fused as the reference fuses: experts stacked, gate rows
+ * before up rows. */
+static void write_fused(const checkpoint *single, const decoder *d)
+{
+    const text_config *t = d->text;
+    char gate_up[96], down[96];
+    snprintf(gate_up, sizeof gate_up, "%slayers.1.mlp.experts.gate_up_proj", d->stored);
+    snprintf(down, sizeof down, "%slayers.1.mlp.experts.down_proj", d->stored);
     int64_t e = t->n_experts, n = t->expert_size, h = t->hidden_size;
     const safetensors_entry entries[] = {
-        {.name = "model.layers.1.mlp.experts.gate_up_proj", .n_dims = 3, .shape = {e, 2 * n, h}},
-        {.name = "model.layers.1.mlp.experts.down_proj", .n_dims = 3, .shape = {e, h, n}},
+        {.name = gate_up, .n_dims = 3, .shape = {e, 2 * n, h}},
+        {.name = down, .n_dims = 3, .shape = {e, h, n}},
     };
     safetensors_writer *w = NULL;
     flo_err err = {{0}};
@@ -354,9 +368,7 @@ static void write_fused(const checkpoint *single)
     for (int32_t i = 0; i < t->n_experts; i++) {
         for (int k = EXPERT_GATE; k <= EXPERT_DOWN; k++) {
             tensor_range r;
-            assert_int_equal(model_expert_find(single, &config.text, "thinker.model.", 1, i,
-                                               (expert_matrix)k, &r, &err),
-                             FLO_OK);
+            assert_int_equal(find_expert(single, d, 1, i, k, &r, &err), FLO_OK);
             assert_int_equal(checkpoint_read(single, r.tensor, r.first_byte, bytes, matrix, &err),
                              FLO_OK);
             size_t place = k == EXPERT_DOWN ? (size_t)i : 2 * (size_t)i + (size_t)k;
@@ -369,42 +381,44 @@ static void write_fused(const checkpoint *single)
     assert_int_equal(safetensors_finish(w, &err), FLO_OK);
 }
 
-static void a_fused_expert_has_the_bytes_of_the_single_one(void **state)
+static void hold_fused_to_single(const decoder *d)
 {
-    (void)state;
-    read_config("tests/golden/tiny-omni");
     checkpoint *single = NULL, *fused = NULL;
     flo_err err = {{0}};
     assert_int_equal(checkpoint_open(&single, source_path("tests/golden/tiny-omni"), &err), FLO_OK);
-    write_fused(single);
+    write_fused(single, d);
     assert_int_equal(checkpoint_open(&fused, folder, &err), FLO_OK);
     unsigned char a[64 * 128 * 2], b[64 * 128 * 2];
-    for (int32_t i = 0; i < config.text.n_experts; i++) {
+    size_t n = (size_t)d->text->expert_size * (size_t)d->text->hidden_size * 2;
+    assert_true(n <= sizeof a);
+    for (int32_t i = 0; i < d->text->n_experts; i++) {
         for (int k = EXPERT_GATE; k <= EXPERT_DOWN; k++) {
             tensor_range x, y;
-            assert_int_equal(model_expert_find(single, &config.text, "thinker.model.", 1, i,
-                                               (expert_matrix)k, &x, &err),
-                             FLO_OK);
-            assert_int_equal(model_expert_find(fused, &config.text, "thinker.model.", 1, i,
-                                               (expert_matrix)k, &y, &err),
-                             FLO_OK);
+            assert_int_equal(find_expert(single, d, 1, i, k, &x, &err), FLO_OK);
+            assert_int_equal(find_expert(fused, d, 1, i, k, &y, &err), FLO_OK);
             assert_int_equal(x.rows, y.rows);
             assert_int_equal(x.columns, y.columns);
-            assert_int_equal(x.rows * x.columns * 2, sizeof a);
-            assert_int_equal(checkpoint_read(single, x.tensor, x.first_byte, a, sizeof a, &err),
-                             FLO_OK);
-            assert_int_equal(checkpoint_read(fused, y.tensor, y.first_byte, b, sizeof b, &err),
-                             FLO_OK);
-            assert_memory_equal(a, b, sizeof a);
+            assert_int_equal(x.rows * x.columns * 2, n);
+            assert_int_equal(checkpoint_read(single, x.tensor, x.first_byte, a, n, &err), FLO_OK);
+            assert_int_equal(checkpoint_read(fused, y.tensor, y.first_byte, b, n, &err), FLO_OK);
+            assert_memory_equal(a, b, n);
         }
     }
     tensor_range none;
-    assert_int_equal(
-        model_expert_find(fused, &config.text, "thinker.model.", 0, 0, EXPERT_UP, &none, &err),
-        FLO_FAIL);
+    assert_int_equal(find_expert(fused, d, 0, 0, EXPERT_UP, &none, &err), FLO_FAIL);
     assert_non_null(strstr(err.text, "layers.0.mlp.experts.0.up_proj.weight is missing"));
     checkpoint_close(fused);
     checkpoint_close(single);
+}
+
+static void a_fused_expert_has_the_bytes_of_the_single_one(void **state)
+{
+    (void)state;
+    text_config talker;
+    read_config("tests/golden/tiny-omni");
+    model_talker_layers(&talker, &config.talker);
+    hold_fused_to_single(&(decoder){&config.text, "thinker.model.", "model."});
+    hold_fused_to_single(&(decoder){&talker, "talker.model.", "talker.model."});
 }
 
 static void one_layer_may_be_fused_and_the_others_not(void **state)
