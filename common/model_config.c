@@ -711,6 +711,7 @@ static void read_talker(const section *s, model_config *c)
         refuse(s->r, "%saccept_hidden_layer is %d, the thinker has %d layers", s->path,
                t->accept_hidden_layer, c->text.n_layers);
     }
+    t->position_id_per_seconds = number_or(s, "position_id_per_seconds", 25, 1e6);
     read_codec_ids(s, t);
     read_speakers(s, c);
     qsort(c->speakers, (size_t)c->n_speakers, sizeof c->speakers[0], by_speaker_name);

@@ -81,6 +81,7 @@ typedef struct talker_config {
     int32_t accept_hidden_layer; /* of the thinker: 0 the embeddings, i the output of layer i - 1 */
     int32_t n_code_groups;
     int32_t codec_pad, codec_bos, codec_eos, codec_nothink, codec_think_bos, codec_think_eos;
+    double position_id_per_seconds; /* of videos in the talker's prompt */
 } talker_config;
 
 typedef struct code_predictor_config {

@@ -155,6 +155,7 @@ static void values_that_cannot_be_are_refused_by_field(void **state)
         {"thinker_config.image_token_id", "-1", "-1"},
         {"thinker_config.position_id_per_seconds", "0", "0"},
         {"thinker_config.position_id_per_seconds", "-13", "-13"},
+        {"talker_config.position_id_per_seconds", "0", "0"},
         {"im_end_token_id", "5000", "5000|3904"},
         {"tts_eos_token_id", "1e10", "10000000000"},
         {"enable_audio_output", "\"yes\"", "yes"},
@@ -316,6 +317,7 @@ static void the_published_configurations_are_read(void **state)
     assert_true(config.code2wav.rms_norm_eps == 1e-5f);
     assert_true(config.code_predictor.rope_theta == 1e6);
     assert_true(config.position_id_per_seconds == 13);
+    assert_true(config.talker.position_id_per_seconds == 13);
     assert_string_equal(config.defaulted, "");
     assert_int_equal(model_config_read(&config, source_path("tests/golden/slice8-config"), &err),
                      FLO_OK);
