@@ -2,9 +2,12 @@
  * sampler.c - the steps on a list of candidates.
  *
  * Works on the shortlist where top-k makes that exact, else on the whole row: a few passes and one
- * sort, about a millisecond for 152,064 candidates with top-p alone, microseconds for 50.
+ * sort, about a millisecond for 152,064 candidates with top-p alone, microseconds for 50. What
+ * top-k cuts is taken out of the list, so that the later steps pass over few.
  */
 #include "common/sampler.h"
+
+#include "common/kth_largest.h"
 
 #include <float.h>
 #include <math.h>
@@ -21,6 +24,8 @@ struct sampler {
     int32_t vocab_size;
     candidate *list;   /* [vocab_size] */
     candidate **order; /* [vocab_size] */
+    float *logits;     /* [vocab_size] */
+    float *heap;       /* [vocab_size] */
     uint8_t *seen;     /* [vocab_size] */
 };
 
@@ -42,9 +47,12 @@ flo_code sampler_new(sampler **out, int32_t vocab_size, flo_err *err)
         s->vocab_size = vocab_size;
         s->list = calloc(n, sizeof *s->list);
         s->order = calloc(n, sizeof *s->order);
+        s->logits = calloc(n, sizeof *s->logits);
+        s->heap = calloc(n, sizeof *s->heap);
         s->seen = calloc(n, 1);
     }
-    if (s == NULL || s->list == NULL || s->order == NULL || s->seen == NULL) {
+    if (s == NULL || s->list == NULL || s->order == NULL || s->logits == NULL || s->heap == NULL ||
+        s->seen == NULL) {
         sampler_free(s);
         return flo_fail(err, FLO_FAIL, "out of memory for the sampler of %d tokens", vocab_size);
     }
@@ -57,9 +65,17 @@ void sampler_free(sampler *s)
     if (s != NULL) {
         free(s->list);
         free(s->order);
+        free(s->logits);
+        free(s->heap);
         free(s->seen);
         free(s);
     }
+}
+
+size_t sampler_bytes(int32_t vocab_size)
+{
+    size_t each = sizeof(candidate) + sizeof(candidate *) + 2 * sizeof(float) + sizeof(uint8_t);
+    return sizeof(sampler) + (size_t)vocab_size * each;
 }
 
 double sampler_uniform(uint64_t seed, uint64_t index)
@@ -115,16 +131,24 @@ static int32_t sort_left(sampler *s, int32_t n)
     return left;
 }
 
-static void keep_top_k(sampler *s, int32_t n, int32_t k)
+/* Leaves the k largest and what ties with the least of them, in their order; returns their number.
+ */
+static int32_t keep_top_k(sampler *s, int32_t n, int32_t k)
 {
-    int32_t left = sort_left(s, n);
-    if (k >= left) {
-        return;
+    int32_t left = 0;
+    if (k >= n) {
+        return n;
     }
-    float threshold = s->order[left - k]->logit;
-    for (int32_t i = 0; i < left && s->order[i]->logit < threshold; i++) {
-        s->order[i]->logit = -INFINITY;
+    for (int32_t i = 0; i < n; i++) {
+        s->logits[i] = s->list[i].logit;
     }
+    float threshold = kth_largest(s->logits, n, k, s->heap);
+    for (int32_t i = 0; i < n; i++) {
+        if (s->list[i].logit >= threshold) {
+            s->list[left++] = s->list[i];
+        }
+    }
+    return left;
 }
 
 /* Probabilities over what is left. */
@@ -209,13 +233,14 @@ static void divide(sampler *s, int32_t n, float temperature)
     }
 }
 
-static void warp(sampler *s, const sampling *how, int32_t n)
+/* The steps from temperature to softmax; returns how many candidates are listed then. */
+static int32_t warp(sampler *s, const sampling *how, int32_t n)
 {
     if (how->temperature != 1.0) {
         divide(s, n, (float)how->temperature);
     }
     if (how->top_k > 0) {
-        keep_top_k(s, n, how->top_k);
+        n = keep_top_k(s, n, how->top_k);
     }
     if (how->top_p < 1.0) {
         keep_top_p(s, n, how->top_p);
@@ -224,6 +249,7 @@ static void warp(sampler *s, const sampling *how, int32_t n)
         keep_min_p(s, n, (float)how->min_p);
     }
     softmax(s, n);
+    return n;
 }
 
 /* --- choices -----------------------------------------------------------------------------------
@@ -255,11 +281,12 @@ static int by_rising_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int32_t draw(sampler *s, const logit_row *row, double u)
+/* One of n candidates. */
+static int32_t draw(sampler *s, int32_t n, const logit_row *row, double u)
 {
     int32_t left = 0;
     double total = 0, sum = 0;
-    for (int32_t i = 0; i < row->n; i++) {
+    for (int32_t i = 0; i < n; i++) {
         if (s->list[i].probability > 0) {
             s->order[left++] = &s->list[i];
         }
@@ -303,8 +330,8 @@ flo_code sampler_choose(sampler *s, const sampling *how, const logit_row *row,
         *id = greedy(s, row);
         return FLO_OK;
     }
-    warp(s, how, row->n);
-    *id = draw(s, row, sampler_uniform(how->seed, index));
+    int32_t n = warp(s, how, row->n);
+    *id = draw(s, n, row, sampler_uniform(how->seed, index));
     return FLO_OK;
 }
 
@@ -316,9 +343,10 @@ flo_code sampler_probabilities(sampler *s, const sampling *how, const logit_row 
     if (code != FLO_OK) {
         return code;
     }
-    warp(s, how, row->n);
-    for (int32_t i = 0; i < row->n; i++) {
-        probabilities[i] = s->list[i].probability;
+    int32_t n = warp(s, how, row->n);
+    memset(probabilities, 0, (size_t)row->n * sizeof *probabilities);
+    for (int32_t i = 0; i < n; i++) {
+        probabilities[s->list[i].at] = s->list[i].probability;
     }
     return FLO_OK;
 }

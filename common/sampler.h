@@ -13,6 +13,7 @@
 #include "common/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct sampling {
@@ -40,6 +41,9 @@ typedef struct sampler sampler;
 
 flo_code sampler_new(sampler **out, int32_t vocab_size, flo_err *err);
 void sampler_free(sampler *s);
+
+/* Bytes that a sampler takes. */
+size_t sampler_bytes(int32_t vocab_size);
 
 /* The next token. history [n_history]: prompt and answer so far; index: how many tokens the answer
  * has. FLO_FAIL when the logits are not finite (the sentence says so). */

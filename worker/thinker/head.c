@@ -7,6 +7,7 @@
 #include "worker/thinker/head.h"
 
 #include "common/check.h"
+#include "common/kth_largest.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -53,44 +54,6 @@ static void grain_task(void *arg, int32_t item, int32_t thread)
 
 /* --- the shortlist -----------------------------------------------------------------------------
  */
-
-static void sift_down(float *heap, int32_t n, int32_t i)
-{
-    for (;;) {
-        int32_t least = i, left = 2 * i + 1, right = left + 1;
-        if (left < n && heap[left] < heap[least]) {
-            least = left;
-        }
-        if (right < n && heap[right] < heap[least]) {
-            least = right;
-        }
-        if (least == i) {
-            return;
-        }
-        float swap = heap[i];
-        heap[i] = heap[least];
-        heap[least] = swap;
-        i = least;
-    }
-}
-
-/* The k-th largest of n values, k <= n; heap [k] is scratch. */
-static float kth_largest(const float *values, int32_t n, int32_t k, float *heap)
-{
-    for (int32_t i = 0; i < k; i++) {
-        heap[i] = values[i];
-    }
-    for (int32_t i = k / 2 - 1; i >= 0; i--) {
-        sift_down(heap, k, i);
-    }
-    for (int32_t i = k; i < n; i++) {
-        if (values[i] > heap[0]) {
-            heap[0] = values[i];
-            sift_down(heap, k, 0);
-        }
-    }
-    return heap[0];
-}
 
 typedef struct candidate {
     float logit;
