@@ -27,8 +27,14 @@ typedef struct predictor_choice { /* how one speaker's codes are chosen */
     uint64_t draw;
 } predictor_choice;
 
+/* Takes the memory of frames of SPEAKERS_MAX speakers, predictor_open_bytes of it (within
+ * plan_predictor_region_bytes); pool is read until predictor_close. */
+uint64_t predictor_open_bytes(const code_predictor_config *c);
 flo_code predictor_open(predictor **out, const code_predictor_config *c, thread_pool *pool,
                         flo_err *err);
+
+/* Reads the weights, plan_predictor_bytes of them; watch may be NULL. FLO_FAIL names the first
+ * tensor that is missing or has another shape. */
 flo_code predictor_load(predictor *p, const weights_source *source, const load_watch *watch,
                         flo_err *err);
 void predictor_close(predictor *p); /* NULL is allowed */

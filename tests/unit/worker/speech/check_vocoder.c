@@ -21,7 +21,12 @@
 enum { GROUPS = 3, CODEBOOK = 3000, FRAMES_MAX = 2000 };
 
 static flo_err err;
-static const code2wav_config config = {.codebook_size = CODEBOOK, .n_quantizers = GROUPS};
+static const code2wav_config config = {.codebook_size = CODEBOOK,
+                                       .n_quantizers = GROUPS,
+                                       .n_upsample_rates = 1,
+                                       .upsample_rates = {FAKE_RATE / 2},
+                                       .n_upsampling_ratios = 1,
+                                       .upsampling_ratios = {2}};
 
 typedef struct heard { /* of one session */
     float samples[FRAMES_MAX * FAKE_RATE];

@@ -38,12 +38,6 @@ void code2wav_close(code2wav *v)
     free(v);
 }
 
-int32_t code2wav_rate(const code2wav_config *c)
-{
-    (void)c;
-    return FAKE_RATE;
-}
-
 void code2wav_reset(code2wav *v, int32_t stream)
 {
     CHECK(!v->under_way);
