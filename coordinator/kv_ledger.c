@@ -151,7 +151,7 @@ static void take_over(kv_ledger *l, kv_entry *e, int64_t blocks, int32_t n_share
 }
 
 bool kv_ledger_admit(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int64_t n_tokens_max,
-                     bool fresh, uint64_t *sequence, int32_t *n_reused)
+                     int32_t reuse_max, uint64_t *sequence, int32_t *n_reused)
 {
     /* Operations wait for the next step; while one is under way, cancelled answers may add to them.
      * Without an active answer none is under way, and this one's step takes them all. */
@@ -159,10 +159,13 @@ bool kv_ledger_admit(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int64
         return false;
     }
     int64_t blocks = blocks_for(n_tokens_max);
-    int32_t n_shared = 0;
-    kv_entry *kept = fresh ? NULL : best_kept(l, keys, n_prompt, &n_shared);
-    /* A conversation that goes on takes its sequence over; one that only begins alike shares it. */
-    if (kept != NULL && kept->n - n_shared <= KV_FORK_MIN &&
+    int32_t n_alike = 0;
+    kv_entry *kept = best_kept(l, keys, n_prompt, &n_alike);
+    int32_t n_shared = n_alike < reuse_max ? n_alike : reuse_max;
+    kept = n_shared > 0 ? kept : NULL;
+    /* A conversation that goes on takes its sequence over, even where it must compute much of it
+     * again; one that only begins alike shares it. */
+    if (kept != NULL && kept->n - n_alike <= KV_FORK_MIN &&
         make_room(l, blocks > kept->blocks ? blocks - kept->blocks : 0, kept)) {
         take_over(l, kept, blocks, n_shared);
         l->n_active++;

@@ -35,9 +35,10 @@ void kv_ledger_free(kv_ledger *l);
 /* Admits a prompt that may grow to n_tokens_max positions: *sequence is its id, *n_reused how many
  * of its first positions are there already (less than n_prompt). keys [n_prompt] tell positions
  * apart: equal keys in front mean equal keys and values in the caches (a token's id; for a row of a
- * medium what its content and place hash to). False: no room now. `fresh` forbids reuse. */
+ * medium what its content and place hash to). No more than reuse_max are taken over; the others are
+ * to be computed here. False: no room now. */
 bool kv_ledger_admit(kv_ledger *l, const uint64_t *keys, int32_t n_prompt, int64_t n_tokens_max,
-                     bool fresh, uint64_t *sequence, int32_t *n_reused);
+                     int32_t reuse_max, uint64_t *sequence, int32_t *n_reused);
 
 /* The sequence's answer is done; keys [n] are those of the positions that the caches hold. Keeps it
  * for later turns (copying keys), or forgets it. With n = 0 no step of it was ever sent: no cache

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "coordinator/kv_ledger.h"
+#include "coordinator/speech/speech_span.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -123,6 +124,7 @@ flo_code scheduler_submit(scheduler *s, generation *g, flo_err *err)
                             g->prompt[i], i, s->model->text.vocab_size);
         }
     }
+    CHECK(speech_rows_are_valid(g));
     int64_t room = s->plan->kv_tokens - g->n_prompt + 1; /* the last token needs no place */
     g->max_new = g->max_new < room ? g->max_new : (int32_t)room;
     g->ids = calloc((size_t)g->max_new + 1, sizeof *g->ids);
@@ -240,9 +242,10 @@ static void admit(scheduler *s)
 {
     while (s->waiting != NULL) {
         generation *g = s->waiting;
+        int32_t reuse_max = g->dump != NULL ? 0 : speech_reuse_max(g);
         fill_keys(s, g, g->n_prompt);
         if (!kv_ledger_admit(s->ledger, s->keys, g->n_prompt, (int64_t)g->n_prompt + g->max_new - 1,
-                             g->dump != NULL, &g->sequence, &g->n_reused)) {
+                             reuse_max, &g->sequence, &g->n_reused)) {
             return;
         }
         s->waiting = g->next;
@@ -270,6 +273,7 @@ typedef struct step_builder {
     int32_t n_media;
     uint32_t deep_rows[STEP_ROWS_MAX]; /* those of them that have deep-stack features */
     const media_row *deep[STEP_ROWS_MAX];
+    uint32_t speech_rows[STEP_ROWS_MAX];
 } step_builder;
 
 /* One row of a sequence: its id, or where it comes from, and its place on the three axes. */
@@ -309,6 +313,7 @@ static void add_span(step_builder *b, generation *g, int32_t n_rows)
     if (span->dump && span->want_logits && !g->dump->logits) {
         span->top = 0; /* the last row goes to the dump */
     }
+    speech_span_name_rows(span, b->speech_rows, &b->header.n_speech_rows, b->header.rows, g);
     for (int32_t i = 0; i < n_rows; i++) {
         add_row(b, g, g->n_sent + i);
     }
@@ -444,6 +449,7 @@ static void send_step(step_builder *b)
     b->header.positions = positions;
     b->header.n_positions = 3 * rows;
     b->header.deep_rows = b->deep_rows;
+    b->header.speech_rows = b->speech_rows;
     Flo__Step step = FLO__STEP__INIT;
     step.header = &b->header;
     step.token_ids = b->ids;

@@ -94,12 +94,12 @@ static void a_conversation_that_goes_on_takes_its_sequence_over(void **state)
     uint64_t first, second;
     int32_t reused;
     open_both(8);
-    assert_true(kv_ledger_admit(ledger, counting, 100, 150, false, &first, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 100, 150, INT32_MAX, &first, &reused));
     assert_int_equal(reused, 0);
     assert_int_equal(replay(), 0);
     extend(first, 0, 120);
     kv_ledger_retire(ledger, first, counting, 120, true);
-    assert_true(kv_ledger_admit(ledger, counting, 200, 300, false, &second, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 200, 300, INT32_MAX, &second, &reused));
     assert_int_equal(second, first);
     assert_int_equal(reused, 120);
     assert_int_equal(replay(), 0);
@@ -113,10 +113,10 @@ static void the_last_token_of_a_prompt_is_always_computed(void **state)
     uint64_t first, second;
     int32_t reused;
     open_both(8);
-    assert_true(kv_ledger_admit(ledger, counting, 100, 150, false, &first, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 100, 150, INT32_MAX, &first, &reused));
     extend(first, 0, 120);
     kv_ledger_retire(ledger, first, counting, 120, true);
-    assert_true(kv_ledger_admit(ledger, counting, 100, 150, false, &second, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 100, 150, INT32_MAX, &second, &reused));
     assert_int_equal(reused, 99); /* logits come from the 100th alone */
     assert_int_equal(second, first);
     assert_int_equal(replay(), 1);
@@ -131,14 +131,14 @@ static void a_long_shared_beginning_is_forked_and_a_short_one_computed(void **st
     int32_t reused;
     uint64_t other[200];
     open_both(16);
-    assert_true(kv_ledger_admit(ledger, counting, 200, 200, false, &first, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 200, 200, INT32_MAX, &first, &reused));
     extend(first, 0, 200);
     kv_ledger_retire(ledger, first, counting, 200, true);
     memcpy(other, counting, sizeof other);
     for (int i = 100; i < 200; i++) {
         other[i] = 9000 + (uint64_t)i;
     }
-    assert_true(kv_ledger_admit(ledger, other, 200, 250, false, &second, &reused));
+    assert_true(kv_ledger_admit(ledger, other, 200, 250, INT32_MAX, &second, &reused));
     assert_int_not_equal(second, first);
     assert_int_equal(reused, 100);
     assert_int_equal(replay(), 1);
@@ -146,10 +146,39 @@ static void a_long_shared_beginning_is_forked_and_a_short_one_computed(void **st
     for (int i = KV_FORK_MIN - 1; i < 200; i++) {
         other[i] = 7000 + (uint64_t)i;
     }
-    assert_true(kv_ledger_admit(ledger, other, 200, 200, false, &third, &reused));
+    assert_true(kv_ledger_admit(ledger, other, 200, 200, INT32_MAX, &third, &reused));
     assert_int_equal(reused, 0);
-    assert_true(kv_ledger_admit(ledger, counting, 200, 200, true, &third, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 200, 200, 0, &third, &reused));
     assert_int_equal(reused, 0); /* asked for afresh */
+    close_both();
+}
+
+static void no_more_is_taken_over_than_may_be(void **state)
+{
+    (void)state;
+    uint64_t first, second, third;
+    int32_t reused;
+    open_both(24);
+    assert_true(kv_ledger_admit(ledger, counting, 400, 400, INT32_MAX, &first, &reused));
+    extend(first, 0, 400);
+    kv_ledger_retire(ledger, first, counting, 400, true);
+    /* a conversation that goes on: its sequence, though most of it is computed again */
+    assert_true(kv_ledger_admit(ledger, counting, 500, 500, 10, &second, &reused));
+    assert_int_equal(second, first);
+    assert_int_equal(reused, 10);
+    assert_int_equal(replay(), 1);
+    extend(second, 10, 490);
+    kv_ledger_retire(ledger, second, counting, 500, true);
+    /* one that only begins alike */
+    assert_true(kv_ledger_admit(ledger, counting, 200, 300, 150, &third, &reused));
+    assert_int_not_equal(third, first);
+    assert_int_equal(reused, 150);
+    assert_int_equal(replay(), 1);
+    extend(third, 150, 150);
+    kv_ledger_retire(ledger, third, counting, 300, true);
+    assert_true(kv_ledger_admit(ledger, counting, 200, 300, KV_FORK_MIN - 1, &third, &reused));
+    assert_int_equal(reused, 0);
+    extend(third, 0, 200);
     close_both();
 }
 
@@ -164,12 +193,12 @@ static void the_oldest_goes_when_room_is_needed(void **state)
         for (int k = 0; k < 64; k++) {
             prompt[i][k] = (uint64_t)(1000 * i + k);
         }
-        assert_true(kv_ledger_admit(ledger, prompt[i], 64, 64, false, &kept[i], &reused));
+        assert_true(kv_ledger_admit(ledger, prompt[i], 64, 64, INT32_MAX, &kept[i], &reused));
         replay();
         extend(kept[i], 0, 64);
         kv_ledger_retire(ledger, kept[i], prompt[i], 64, true);
     }
-    assert_true(kv_ledger_admit(ledger, counting, 64, 65, true, &next, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 64, 65, 0, &next, &reused));
     assert_int_equal(replay(), 2); /* the two oldest */
     assert_int_equal(kv_cache_release(cache, kept[0], &err), FLO_FAIL);
     assert_int_equal(kv_cache_release(cache, kept[1], &err), FLO_FAIL);
@@ -183,15 +212,15 @@ static void what_does_not_fit_waits(void **state)
     uint64_t a, b;
     int32_t reused;
     open_both(4);
-    assert_false(kv_ledger_admit(ledger, counting, 10, 257, false, &a, &reused));
-    assert_true(kv_ledger_admit(ledger, counting, 10, 192, false, &a, &reused));
-    assert_false(kv_ledger_admit(ledger, counting, 10, 65, false, &b, &reused));
-    assert_true(kv_ledger_admit(ledger, counting, 10, 64, false, &b, &reused));
+    assert_false(kv_ledger_admit(ledger, counting, 10, 257, INT32_MAX, &a, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 10, 192, INT32_MAX, &a, &reused));
+    assert_false(kv_ledger_admit(ledger, counting, 10, 65, INT32_MAX, &b, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 10, 64, INT32_MAX, &b, &reused));
     replay();
     extend(a, 0, 10);
     kv_ledger_retire(ledger, a, counting, 10, false); /* failed: nothing of it is kept */
     assert_int_equal(replay(), 1);
-    assert_true(kv_ledger_admit(ledger, counting, 20, 192, false, &a, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 20, 192, INT32_MAX, &a, &reused));
     assert_int_equal(reused, 0);
     close_both();
 }
@@ -203,12 +232,12 @@ static void there_is_a_limit_of_answers_at_a_time(void **state)
     int32_t reused;
     open_both(KV_ACTIVE_MAX + 10);
     for (int i = 0; i < KV_ACTIVE_MAX; i++) {
-        assert_true(kv_ledger_admit(ledger, counting, 5, 6, true, &s[i], &reused));
+        assert_true(kv_ledger_admit(ledger, counting, 5, 6, 0, &s[i], &reused));
     }
-    assert_false(kv_ledger_admit(ledger, counting, 5, 6, true, &more, &reused));
+    assert_false(kv_ledger_admit(ledger, counting, 5, 6, 0, &more, &reused));
     extend(s[3], 0, 5);
     kv_ledger_retire(ledger, s[3], counting, 5, true);
-    assert_true(kv_ledger_admit(ledger, counting, 5, 6, true, &more, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 5, 6, 0, &more, &reused));
     close_both();
 }
 
@@ -220,11 +249,11 @@ static void a_sequence_that_never_ran_is_not_released(void **state)
     int32_t reused;
     open_both(4);
     for (int i = 0; i < 2 * KV_OPS_MAX; i++) {
-        assert_true(kv_ledger_admit(ledger, counting, 50, 60, false, &sequence, &reused));
+        assert_true(kv_ledger_admit(ledger, counting, 50, 60, INT32_MAX, &sequence, &reused));
         kv_ledger_retire(ledger, sequence, counting, 0, true);
     }
     assert_int_equal(replay(), 0);
-    assert_true(kv_ledger_admit(ledger, counting, 50, 256, false, &sequence, &reused));
+    assert_true(kv_ledger_admit(ledger, counting, 50, 256, INT32_MAX, &sequence, &reused));
     replay();
     extend(sequence, 0, 256);
     close_both();
@@ -257,11 +286,13 @@ static void begin_answer(answer *a, uint64_t *seed, int64_t *committed)
 {
     int32_t reused;
     draw_prompt(a, seed);
-    if (!kv_ledger_admit(ledger, a->keys, a->n_prompt, a->n_max, below(seed, 8) == 0, &a->sequence,
+    int32_t reuse_max = below(seed, 3) == 0 ? below(seed, 200) : INT32_MAX;
+    reuse_max = below(seed, 8) == 0 ? 0 : reuse_max;
+    if (!kv_ledger_admit(ledger, a->keys, a->n_prompt, a->n_max, reuse_max, &a->sequence,
                          &reused)) {
         return;
     }
-    assert_in_range(reused, 0, a->n_prompt - 1);
+    assert_in_range(reused, 0, a->n_prompt - 1 < reuse_max ? a->n_prompt - 1 : reuse_max);
     a->used = true;
     a->n_done = reused;
     *committed += (a->n_max + KV_BLOCK - 1) / KV_BLOCK;
@@ -321,6 +352,7 @@ int main(void)
         cmocka_unit_test(a_conversation_that_goes_on_takes_its_sequence_over),
         cmocka_unit_test(the_last_token_of_a_prompt_is_always_computed),
         cmocka_unit_test(a_long_shared_beginning_is_forked_and_a_short_one_computed),
+        cmocka_unit_test(no_more_is_taken_over_than_may_be),
         cmocka_unit_test(the_oldest_goes_when_room_is_needed),
         cmocka_unit_test(what_does_not_fit_waits),
         cmocka_unit_test(there_is_a_limit_of_answers_at_a_time),
