@@ -379,7 +379,10 @@ static flo_code start_on(job *j, const cluster *c, flo_err *err)
     if (code == FLO_OK) {
         code = scheduler_new(&j->scheduler, j->transport, &j->plan, &j->model, j->epoch, err);
     }
-    return code == FLO_OK ? open_desk(j, err) : code;
+    code = code == FLO_OK ? open_desk(j, err) : code;
+    return code == FLO_OK
+               ? speech_desk_new(&j->speech_desk, j->transport, &j->plan, &j->model, j->epoch, err)
+               : code;
 }
 
 flo_code job_start(job *j, flo_err *err)
@@ -440,6 +443,10 @@ static flo_code take_message(job *j, const incoming *in, flo_err *err)
         return media_desk_on_embeddings(j->desk, in, err);
     case MSG_ENCODE_PROGRESS:
         return media_desk_on_progress(j->desk, in, err);
+    case MSG_SPEECH_OPENED:
+    case MSG_SOUND:
+    case MSG_SPEECH_ROWS:
+        return speech_desk_on_message(j->speech_desk, in, err);
     case MSG_STATS:
         return take_stats(j, in, err);
     case MSG_PEAK:
@@ -460,6 +467,7 @@ flo_code job_poll(job *j, bool *busy, flo_err *err)
     bool found = false;
     if (j->broken == FLO_OK) {
         media_desk_pump(j->desk, busy);
+        speech_desk_pump(j->speech_desk, busy);
         scheduler_pump(j->scheduler);
         j->broken = transport_poll(j->transport, LANE_MAIN, &found, &in, &j->cause);
     }
@@ -514,7 +522,8 @@ flo_code job_ask_peak(job *j, int rank, job_peak *out, flo_err *err)
 /* Steps or encoder jobs are with the workers. */
 static bool has_work(const job *j)
 {
-    return scheduler_busy(j->scheduler) || media_desk_has_jobs(j->desk);
+    return scheduler_busy(j->scheduler) || media_desk_has_jobs(j->desk) ||
+           speech_desk_busy(j->speech_desk);
 }
 
 flo_code job_settle(job *j, flo_err *err)
@@ -545,6 +554,7 @@ void job_stop(job *j)
     for (int32_t rank = 1; rank <= j->n_workers; rank++) {
         transport_send(j->transport, rank, LANE_MAIN, MSG_SHUTDOWN, &m.base);
     }
+    speech_desk_free(j->speech_desk);
     media_desk_free(j->desk);
     scheduler_free(j->scheduler);
     tokenizer_close(j->tokenizer);

@@ -14,6 +14,7 @@
 #include "coordinator/gateway_link.h"
 #include "coordinator/media/media_desk.h"
 #include "coordinator/scheduler.h"
+#include "coordinator/speech/speech_desk.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/tokenizer.h"
 #include "proto/transport.h"
@@ -68,6 +69,7 @@ typedef struct job {
     scheduler *scheduler;
     preprocessor preprocessor;
     media_desk *desk;
+    speech_desk *speech_desk;
     double load_s;
     int32_t stats_due; /* answers to StatsAsk that have not come yet */
     job_peak peak;     /* the last that came; all 0: it has not come yet */

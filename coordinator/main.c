@@ -58,11 +58,11 @@ static flo_code read_options(job *j, own_options *own, int argc, char **argv, fl
 }
 
 /* {"messages": [{"role": "user", "content": TEXT}]} */
-static flo_code serve_prompt(job *j, const char *prompt, flo_err *err)
+static flo_code serve_prompt(job *j, const char *text, flo_err *err)
 {
     buffer b = {0};
     buffer_append_text(&b, "{\"messages\": [{\"role\": \"user\", \"content\": ");
-    json_put_string(&b, prompt, strlen(prompt));
+    json_put_string(&b, text, strlen(text));
     buffer_append_text(&b, "}]}");
     flo_code code = b.failed ? flo_fail(err, FLO_FAIL, "out of memory for the prompt")
                              : serve_one(j, b.at, b.n, j->options.json, err);

@@ -543,11 +543,11 @@ static flo_code chat_render(chat_tools *tools, const char *label, const cJSON *r
     char *text;
     size_t n_bytes;
     flo_err sentence = {""};
-    bool prompt = cJSON_IsTrue(json_member(render, "add_generation_prompt"));
+    bool with_prompt = cJSON_IsTrue(json_member(render, "add_generation_prompt"));
     if (!cJSON_IsString(json_member(render, "text"))) {
         return flo_fail(err, FLO_FAIL, "'%.60s' has a render without text", label);
     }
-    cJSON *context = chat_context(kept, prompt);
+    cJSON *context = chat_context(kept, with_prompt);
     if (context == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory for a chat");
     }

@@ -30,8 +30,8 @@ typedef struct speech_order { /* one spoken answer; in the owner's memory */
     const dump_sink *dump; /* NULL: none. Takes talker_prefill_embeds, trailing_text_hidden, and the
                               other names of SpeechRows */
     void *owner;
-    /* The talker listens: the generation may be submitted, with this session. From
-     * speech_desk_pump. */
+    /* The talker listens: the generation may be submitted, with this session (0 where there is
+     * nothing to be said, and nobody listens). From speech_desk_pump. */
     void (*on_opened)(struct speech_order *o);
     /* The next n samples. */
     void (*on_sound)(struct speech_order *o, const float *samples, int32_t n);
@@ -49,6 +49,7 @@ typedef struct speech_order { /* one spoken answer; in the owner's memory */
     struct speech_order *next;
     int32_t state, codes_room;
     int64_t n_texts_sent;
+    bool told_last;
     int64_t tokens; /* of the talker's KV cache */
     bool cancelled;
 } speech_order;
@@ -61,8 +62,15 @@ void speech_desk_free(speech_desk *d);
  * KV capacity. on_done follows in any other case. */
 flo_code speech_desk_open(speech_desk *d, speech_order *o, flo_err *err);
 
-/* The answer has grown to n_ids ids (or is over: done). Sends what is new and settled. An answer
- * that has nothing to say ends the session. */
+/* The same for frames that are at hand: the vocoder alone hears of them, and on_opened is not
+ * called. codes [n][code groups], in range. FLO_USAGE: this job has no vocoder, or no room for a
+ * session. */
+flo_code speech_desk_decode(speech_desk *d, speech_order *o, const int32_t *codes, int32_t n,
+                            flo_err *err);
+
+/* The answer has grown to n_ids ids (done: it is over; is_end: its last id is the stop id that
+ * ended it). Sends what is new and settled; to be called from within on_opened at the earliest. An
+ * answer that has nothing to say ends the session; on_done may be called within. */
 void speech_desk_text(speech_desk *d, speech_order *o, const int32_t *answer, int32_t n_ids,
                       bool done, bool is_end);
 
