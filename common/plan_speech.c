@@ -32,6 +32,26 @@ const plan_worker *plan_talker_worker(const plan *p)
     return home_of(p);
 }
 
+const plan_worker *plan_predictor_worker(const plan *p)
+{
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        if (p->workers[i].has_code_predictor) {
+            return &p->workers[i];
+        }
+    }
+    return NULL;
+}
+
+const plan_worker *plan_code2wav_worker(const plan *p)
+{
+    for (int32_t i = 0; i < p->n_workers; i++) {
+        if (p->workers[i].has_code2wav) {
+            return &p->workers[i];
+        }
+    }
+    return NULL;
+}
+
 int32_t plan_talker_owners(const plan *p, const plan_worker *owners[PLAN_WORKERS_MAX])
 {
     const plan_worker *home = home_of(p);
