@@ -1,259 +1,20 @@
 /*
- * bench.c - the encoders, fed with noise of a given size.
- *
- * Each round asks the encoder's worker for its multiply-add peak and then encodes, so that both
- * see the same neighbours on a shared machine. Times are the coordinator's: input sent to last row
- * received.
+ * bench.c - what was asked, and the document around the figures.
  */
 #include "coordinator/bench.h"
 
-#include "common/clock.h"
-#include "common/encoder_flops.h"
 #include "common/json.h"
-#include "common/layout.h"
-#include "coordinator/media/mel.h"
+#include "coordinator/bench_figures.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPEAT_MAX = 100, AUDIO_SECONDS_MAX = 3600, PICTURE_SIDE_MAX = 16384 };
-
-typedef struct bench_request {
-    int64_t repeat, image_width, image_height, audio_seconds;
-} bench_request;
-
-typedef struct series { /* of one quantity */
-    double values[REPEAT_MAX];
-    int n;
-} series;
-
-typedef struct bench {
-    job *job;
-    media_order order;
-    bool done;
-    uint64_t noise; /* state of the generator; no two rounds are alike, so none is remembered */
-    series seconds, peaks;
-} bench;
-
-/* --- figures -----------------------------------------------------------------------------------
- */
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(series *s)
-{
-    qsort(s->values, (size_t)s->n, sizeof s->values[0], by_value);
-    return s->n % 2 == 1 ? s->values[s->n / 2]
-                         : (s->values[s->n / 2 - 1] + s->values[s->n / 2]) / 2;
-}
-
-static void put_spread(cJSON *to, const char *name, series *s)
-{
-    cJSON *j = cJSON_AddObjectToObject(to, name);
-    cJSON_AddNumberToObject(j, "median", median(s));
-    cJSON_AddNumberToObject(j, "min", s->values[0]);
-    cJSON_AddNumberToObject(j, "max", s->values[s->n - 1]);
-}
-
-static void put_rate(cJSON *to, bench *b, double flops)
-{
-    double peak = median(&b->peaks), rate = flops / median(&b->seconds) * 1e-9;
-    put_spread(to, "seconds", &b->seconds);
-    cJSON_AddNumberToObject(to, "gflop", flops * 1e-9);
-    cJSON_AddNumberToObject(to, "gflop_per_s", rate);
-    cJSON_AddNumberToObject(to, "measured_peak_gflop_per_s", peak);
-    cJSON_AddNumberToObject(to, "peak_fraction", rate / peak);
-}
-
-/* --- one medium of noise -----------------------------------------------------------------------
- */
-
-static uint64_t next_noise(bench *b)
-{
-    b->noise ^= b->noise << 13;
-    b->noise ^= b->noise >> 7;
-    b->noise ^= b->noise << 17;
-    return b->noise;
-}
-
-static flo_code out_of_memory(flo_err *err)
-{
-    return flo_fail(err, FLO_FAIL, "out of memory for a medium of this size");
-}
-
-static media_item *new_item(bench *b, media_kind kind, int32_t n_parts)
-{
-    media_set *s = calloc(1, sizeof *s);
-    media_item *item = s != NULL ? media_set_add(s, kind) : NULL;
-    if (item != NULL) {
-        item->parts = calloc((size_t)n_parts, sizeof *item->parts);
-        item->n_parts = item->parts != NULL ? n_parts : 0;
-        s->n_parts = n_parts;
-    }
-    if (item == NULL || item->parts == NULL) {
-        media_set_free(s);
-        return NULL;
-    }
-    for (int32_t i = 0; i < n_parts; i++) {
-        uint64_t key[2] = {next_noise(b), (uint64_t)i};
-        memcpy(item->parts[i].key.digest, key, sizeof key);
-    }
-    b->order.set = s;
-    return item;
-}
-
-static flo_code make_picture(bench *b, const bench_request *r, flo_err *err)
-{
-    const vision_config *v = &b->job->model.vision;
-    int64_t n = r->image_width * r->image_height * 3;
-    media_item *item = new_item(b, MEDIA_IMAGE, 1);
-    if (item == NULL || (item->frames = malloc((size_t)n)) == NULL) {
-        return out_of_memory(err);
-    }
-    for (int64_t i = 0; i < n; i++) {
-        item->frames[i] = (uint8_t)(next_noise(b) >> 32);
-    }
-    media_part *p = &item->parts[0];
-    p->kind = MEDIA_IMAGE;
-    p->input = item->frames;
-    p->n_frames = 1;
-    p->grid_h = (int32_t)r->image_height / v->patch_size;
-    p->grid_w = (int32_t)r->image_width / v->patch_size;
-    p->n_rows = p->grid_h * p->grid_w / (v->spatial_merge_size * v->spatial_merge_size);
-    return FLO_OK;
-}
-
-static int64_t mel_frames_of(const bench *b, const bench_request *r)
-{
-    return r->audio_seconds * 16000 / b->job->preprocessor.hop;
-}
-
-static flo_code make_sound(bench *b, const bench_request *r, flo_err *err)
-{
-    const audio_config *a = &b->job->model.audio;
-    int32_t n_frames = (int32_t)mel_frames_of(b, r), chunk = 2 * a->n_window;
-    int32_t step = AUDIO_JOB_WINDOWS * (a->n_window_infer / chunk) * chunk;
-    size_t n = (size_t)a->n_mel_bins * (size_t)n_frames;
-    media_item *item = new_item(b, MEDIA_AUDIO, (n_frames + step - 1) / step);
-    if (item == NULL || (item->features = malloc(n * sizeof *item->features)) == NULL) {
-        return out_of_memory(err);
-    }
-    for (size_t i = 0; i < n; i++) {
-        item->features[i] = (float)(next_noise(b) >> 40) * 0x1p-23f - 1.0f;
-    }
-    for (int32_t i = 0; i < item->n_parts; i++) {
-        int32_t left = n_frames - i * step;
-        media_part *p = &item->parts[i];
-        p->kind = MEDIA_AUDIO;
-        p->input = item->features + (size_t)i * (size_t)step;
-        p->row_floats = (size_t)n_frames;
-        p->n_frames = left < step ? left : step;
-        p->canvas = n_frames < chunk ? n_frames : chunk;
-        p->n_rows = (int32_t)mel_tokens(p->n_frames, chunk);
-    }
-    return FLO_OK;
-}
-
-/* --- measuring ---------------------------------------------------------------------------------
- */
-
-static void on_encoded(media_order *o)
-{
-    ((bench *)o->owner)->done = true;
-}
-
-static flo_code wait_until(bench *b, const bool *done, flo_err *err)
-{
-    while (!*done) {
-        bool busy;
-        flo_code code = job_poll(b->job, &busy, err);
-        if (code != FLO_OK) {
-            return code;
-        }
-        transport_pause(b->job->transport, busy);
-    }
-    return FLO_OK;
-}
-
-static flo_code run_round(bench *b, const bench_request *r, int rank,
-                          flo_code (*make)(bench *, const bench_request *, flo_err *), flo_err *err)
-{
-    job_peak peak = {0};
-    b->order = (media_order){.owner = b, .on_encoded = on_encoded};
-    b->done = false;
-    flo_code code = job_ask_peak(b->job, rank, &peak, err);
-    code = code == FLO_OK ? make(b, r, err) : code;
-    double start = clock_s();
-    code = code == FLO_OK ? media_desk_encode(b->job->desk, &b->order, err) : code;
-    code = code == FLO_OK ? wait_until(b, &b->done, err) : code;
-    b->seconds.values[b->seconds.n++] = clock_s() - start;
-    b->peaks.values[b->peaks.n++] = peak.gflop_per_s;
-    media_desk_drop(b->job->desk, &b->order);
-    return code;
-}
-
-static flo_code run_series(bench *b, const bench_request *r, int rank,
-                           flo_code (*make)(bench *, const bench_request *, flo_err *),
-                           flo_err *err)
-{
-    b->seconds.n = b->peaks.n = 0;
-    flo_code code = run_round(b, r, rank, make, err); /* touches what later rounds find there */
-    b->seconds.n = b->peaks.n = 0;
-    for (int64_t i = 0; i < r->repeat && code == FLO_OK; i++) {
-        code = run_round(b, r, rank, make, err);
-    }
-    return code;
-}
-
-static flo_code run_picture(bench *b, const bench_request *r, int rank, cJSON *to, flo_err *err)
-{
-    const vision_config *v = &b->job->model.vision;
-    int64_t unit = (int64_t)v->patch_size * v->spatial_merge_size;
-    if (r->image_width % unit != 0 || r->image_height % unit != 0) {
-        return flo_fail(err, FLO_USAGE, "a picture's sides must be multiples of %lld pixels",
-                        (long long)unit);
-    }
-    int64_t most = b->job->plan.vision_patches_max * v->patch_size * v->patch_size;
-    if (r->image_width * r->image_height > most) {
-        return flo_fail(err, FLO_USAGE,
-                        "the encoder of this job has memory for pictures of %lld pixels, not for "
-                        "%lld x %lld; a larger --kv-tokens may help",
-                        (long long)most, (long long)r->image_width, (long long)r->image_height);
-    }
-    flo_code code = run_series(b, r, rank, make_picture, err);
-    if (code == FLO_OK) {
-        int64_t patches = r->image_width / v->patch_size * (r->image_height / v->patch_size);
-        cJSON *j = cJSON_AddObjectToObject(to, "image");
-        cJSON_AddNumberToObject(j, "width", (double)r->image_width);
-        cJSON_AddNumberToObject(j, "height", (double)r->image_height);
-        cJSON_AddNumberToObject(j, "patches", (double)patches);
-        put_rate(j, b, vision_flops(v, patches));
-    }
-    return code;
-}
-
-static flo_code run_sound(bench *b, const bench_request *r, int rank, cJSON *to, flo_err *err)
-{
-    flo_code code = run_series(b, r, rank, make_sound, err);
-    if (code == FLO_OK) {
-        cJSON *j = cJSON_AddObjectToObject(to, "audio");
-        cJSON_AddNumberToObject(j, "audio_seconds", (double)r->audio_seconds);
-        cJSON_AddNumberToObject(j, "mel_frames", (double)mel_frames_of(b, r));
-        put_rate(j, b, audio_flops(&b->job->model.audio, mel_frames_of(b, r)));
-        cJSON_AddNumberToObject(j, "real_time_factor",
-                                (double)r->audio_seconds / median(&b->seconds));
-    }
-    return code;
-}
-
-/* --- the document ------------------------------------------------------------------------------
- */
+enum {
+    AUDIO_SECONDS_MAX = 3600,
+    PICTURE_SIDE_MAX = 16384,
+    FRAMES_DEFAULT = 64,
+    FRAMES_MAX = 4000,
+};
 
 static void put_machine(cJSON *to, const job *j)
 {
@@ -276,57 +37,57 @@ static void put_machine(cJSON *to, const job *j)
     cJSON_AddNumberToObject(to, "load_s", j->load_s);
 }
 
+static bool is_asked(const cJSON *root, const char *name)
+{
+    return cJSON_IsTrue(json_member(root, name));
+}
+
 static flo_code take_request(bench_request *r, const char *body, size_t n_bytes, flo_err *err)
 {
     struct {
         const char *name;
-        int64_t most, *out;
-    } fields[] = {{"repeat", REPEAT_MAX, &r->repeat},
-                  {"image_width", PICTURE_SIDE_MAX, &r->image_width},
-                  {"image_height", PICTURE_SIDE_MAX, &r->image_height},
-                  {"audio_seconds", AUDIO_SECONDS_MAX, &r->audio_seconds}};
+        int64_t most, otherwise, *out; /* otherwise: where it is not said; 0: it must be */
+    } fields[] = {{"repeat", BENCH_REPEAT_MAX, 0, &r->repeat},
+                  {"image_width", PICTURE_SIDE_MAX, 1024, &r->image_width},
+                  {"image_height", PICTURE_SIDE_MAX, 1024, &r->image_height},
+                  {"audio_seconds", AUDIO_SECONDS_MAX, 40, &r->audio_seconds},
+                  {"frames", FRAMES_MAX, FRAMES_DEFAULT, &r->frames},
+                  {"speakers", SPEAKERS_MAX, 1, &r->speakers}};
     cJSON *root;
     flo_code code = json_parse_request(&root, body, n_bytes, err);
     if (code != FLO_OK) {
         return code;
     }
+    r->encoders = is_asked(root, "encoders");
+    r->speech = is_asked(root, "speech");
     for (size_t i = 0; i < sizeof fields / sizeof fields[0] && code == FLO_OK; i++) {
-        if (!json_integer(json_member(root, fields[i].name), 1, fields[i].most, fields[i].out)) {
+        const cJSON *item = json_given(root, fields[i].name);
+        *fields[i].out = fields[i].otherwise;
+        if ((item != NULL || fields[i].otherwise == 0) &&
+            !json_integer(item, 1, fields[i].most, fields[i].out)) {
             code = flo_fail(err, FLO_USAGE, "%s must be a whole number from 1 to %lld",
                             fields[i].name, (long long)fields[i].most);
         }
+    }
+    if (code == FLO_OK && !r->encoders && !r->speech) {
+        code = flo_fail(err, FLO_USAGE, "say what is to be measured: encoders, speech");
     }
     cJSON_Delete(root);
     return code;
 }
 
-static flo_code run_encoders(bench *b, const bench_request *r, cJSON *root, flo_err *err)
-{
-    cJSON *to = cJSON_AddObjectToObject(root, "encoders");
-    const plan_worker *sight = plan_vision_worker(&b->job->plan);
-    const plan_worker *hearing = plan_audio_worker(&b->job->plan);
-    if (sight == NULL && hearing == NULL) {
-        return flo_fail(err, FLO_USAGE,
-                        "this job has no encoders: --no-media, or a checkpoint without them");
-    }
-    flo_code code = sight != NULL ? run_picture(b, r, sight->rank, to, err) : FLO_OK;
-    return code == FLO_OK && hearing != NULL ? run_sound(b, r, hearing->rank, to, err) : code;
-}
-
 flo_code bench_run(job *j, const char *body, size_t n_bytes, char **json, size_t *json_bytes,
                    flo_err *err)
 {
-    bench_request r;
-    bench *b = calloc(1, sizeof *b);
+    bench_request r = {0};
     cJSON *root = cJSON_CreateObject();
-    flo_code code = b != NULL && root != NULL ? take_request(&r, body, n_bytes, err)
-                                              : flo_fail(err, FLO_FAIL, "out of memory");
+    flo_code code = root != NULL ? take_request(&r, body, n_bytes, err)
+                                 : flo_fail(err, FLO_FAIL, "out of memory");
     if (code == FLO_OK) {
-        b->job = j;
-        b->noise = 0x9e3779b97f4a7c15u;
         cJSON_AddArrayToObject(root, "results");
-        code = run_encoders(b, &r, root, err);
+        code = r.encoders ? bench_encoders(j, &r, root, err) : FLO_OK;
     }
+    code = code == FLO_OK && r.speech ? bench_speech(j, &r, root, err) : code;
     code = code == FLO_OK ? job_ask_stats(j, err) : code;
     if (code == FLO_OK) {
         put_machine(root, j);
@@ -335,6 +96,5 @@ flo_code bench_run(job *j, const char *body, size_t n_bytes, char **json, size_t
     }
     *json_bytes = code == FLO_OK ? strlen(*json) : 0;
     cJSON_Delete(root);
-    free(b);
     return code;
 }

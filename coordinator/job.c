@@ -481,6 +481,19 @@ flo_code job_poll(job *j, bool *busy, flo_err *err)
     return j->broken;
 }
 
+flo_code job_wait(job *j, const bool *done, flo_err *err)
+{
+    while (!*done) {
+        bool busy;
+        flo_code code = job_poll(j, &busy, err);
+        if (code != FLO_OK) {
+            return code;
+        }
+        transport_pause(j->transport, busy);
+    }
+    return FLO_OK;
+}
+
 flo_code job_ask_stats(job *j, flo_err *err)
 {
     Flo__StatsAsk ask = FLO__STATS_ASK__INIT;

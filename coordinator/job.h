@@ -84,6 +84,9 @@ flo_code job_start(job *j, flo_err *err);
  * FLO_FAIL: the job cannot go on (the sentence says what a worker said). */
 flo_code job_poll(job *j, bool *busy, flo_err *err);
 
+/* Serves the job until *done, which some callback sets. */
+flo_code job_wait(job *j, const bool *done, flo_err *err);
+
 /* Asks all workers for their resident size and waits for it (bounded). */
 flo_code job_ask_stats(job *j, flo_err *err);
 

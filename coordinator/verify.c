@@ -13,20 +13,19 @@
 typedef struct section {
     const char *name;
     flo_code (*run)(verify *v, flo_err *err);
-    const char *needs; /* where run is NULL: the part that is to be built */
 } section;
 
 static const section sections[] = {
-    {"tokenization", verify_tokenization, NULL},
-    {"template", verify_template, NULL},
-    {"chat", verify_chat, NULL},
-    {"thinker", verify_thinker, NULL},
-    {"sampling", verify_sampling, NULL},
-    {"audio", verify_audio, NULL},
-    {"image", verify_image, NULL},
-    {"video", verify_video, NULL},
-    {"speech", NULL, "the talker"},
-    {"code2wav", NULL, "the vocoder"},
+    {"tokenization", verify_tokenization},
+    {"template", verify_template},
+    {"chat", verify_chat},
+    {"thinker", verify_thinker},
+    {"sampling", verify_sampling},
+    {"audio", verify_audio},
+    {"image", verify_image},
+    {"video", verify_video},
+    {"speech", verify_speech},
+    {"code2wav", verify_code2wav},
 };
 
 enum { N_SECTIONS = sizeof sections / sizeof sections[0] };
@@ -159,34 +158,10 @@ static flo_code name_others(verify *v, flo_err *err)
 /* --- the whole ---------------------------------------------------------------------------------
  */
 
-static size_t count_cases(const verify *v, const char *name)
-{
-    char folder[VERIFY_PATH_MAX];
-    name_list names = {0};
-    flo_err err;
-    size_t n = 0;
-    if (verify_path(folder, v->golden, name, &err) == FLO_OK &&
-        name_list_read(&names, folder, &err) == FLO_OK) {
-        for (size_t i = 0; i < names.n; i++) {
-            n += verify_is_folder(folder, names.at[i]);
-        }
-        name_list_free(&names);
-    }
-    return n;
-}
-
 static flo_code run_section(verify *v, const section *s, flo_err *err)
 {
-    flo_code code = FLO_OK;
-    char sentence[256];
     report_section_begin(&v->report, s->name);
-    if (s->run != NULL) {
-        code = s->run(v, err);
-    } else {
-        snprintf(sentence, sizeof sentence, "needs %s, which is not built yet (%zu cases)",
-                 s->needs, count_cases(v, s->name));
-        report_not_run(&v->report, sentence);
-    }
+    flo_code code = s->run(v, err);
     report_section_end(&v->report);
     return code;
 }

@@ -312,6 +312,17 @@ flo_code verify_case_ids(int32_t **ids, int32_t *n, const verify_case *c, const 
     return FLO_OK;
 }
 
+int64_t verify_case_thinning(char base[CASE_NAME_MAX], const char *tensor)
+{
+    snprintf(base, CASE_NAME_MAX, "%s", tensor);
+    char *every = strstr(base, "_every");
+    long step = every != NULL ? strtol(every + strlen("_every"), NULL, 10) : 1;
+    if (every != NULL) {
+        *every = '\0';
+    }
+    return step > 0 ? step : 1;
+}
+
 flo_code verify_case_compare(verify_report *r, const verify_case *c, const char *tensor,
                              const tensor_view *got, flo_err *err)
 {

@@ -65,6 +65,10 @@ void owned_view_free(owned_view *v);
 flo_code verify_case_ids(int32_t **ids, int32_t *n, const verify_case *c, const char *tensor,
                          flo_err *err);
 
+/* A tensor's name without "_every8" and the like, and that number (1 without): the case has every
+ * 8th of its rows, columns or samples. */
+int64_t verify_case_thinning(char base[CASE_NAME_MAX], const char *tensor);
+
 /* Compares and reports. FLO_FAIL: the reference's tensor could not be read. */
 flo_code verify_case_compare(verify_report *r, const verify_case *c, const char *tensor,
                              const tensor_view *got, flo_err *err);

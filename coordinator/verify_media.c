@@ -150,13 +150,9 @@ static void on_encoded(media_order *o)
 
 static flo_code wait_for_desk(case_media *m, flo_err *err)
 {
-    while (!m->done) {
-        bool busy;
-        flo_code code = job_poll(m->job, &busy, err);
-        if (code != FLO_OK) {
-            return code;
-        }
-        transport_pause(m->job->transport, busy);
+    flo_code code = job_wait(m->job, &m->done, err);
+    if (code != FLO_OK) {
+        return code;
     }
     if (m->code != FLO_OK) {
         *err = m->err;
@@ -353,24 +349,11 @@ static flo_code pick_rows(matrix *x, const verify_case *c, const char *index, fl
 /* --- by name -----------------------------------------------------------------------------------
  */
 
-/* The tensor without "_every8" and the like, and that number (1 without). */
-static int64_t base_of(char base[CASE_NAME_MAX], const char *tensor)
-{
-    snprintf(base, CASE_NAME_MAX, "%s", tensor);
-    char *every = strstr(base, "_every");
-    if (every == NULL) {
-        return 1;
-    }
-    *every = '\0';
-    long step = strtol(every + strlen("_every"), NULL, 10);
-    return step > 0 ? step : 1;
-}
-
 static flo_code make_tensor(matrix *x, const verify_case *c, const case_media *m,
                             const char *tensor, bool *known, flo_err *err)
 {
     char base[CASE_NAME_MAX];
-    int64_t step = base_of(base, tensor);
+    int64_t step = verify_case_thinning(base, tensor);
     flo_code code;
     *known = true;
     if (strncmp(base, "input_features", strlen("input_features")) == 0) {

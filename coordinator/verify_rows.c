@@ -71,6 +71,13 @@ flo_code row_store_take(row_store *s, const char *name, int64_t first, int64_t n
     return FLO_OK;
 }
 
+flo_code row_store_append(row_store *s, const char *name, int64_t n, const float *data,
+                          flo_err *err)
+{
+    const named_rows *r = row_store_find(s, name);
+    return row_store_take(s, name, r != NULL ? r->n_rows : 0, n, 1, false, data, err);
+}
+
 static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_rows,
                           int32_t columns, bool is_ids, const void *data, flo_err *err)
 {

@@ -26,6 +26,10 @@ typedef struct row_store {
 flo_code row_store_take(row_store *s, const char *name, int64_t first, int64_t n_rows,
                         int32_t columns, bool is_ids, const void *data, flo_err *err);
 
+/* n numbers behind those that the tensor, of one column, has. */
+flo_code row_store_append(row_store *s, const char *name, int64_t n, const float *data,
+                          flo_err *err);
+
 /* A sink into the store, which must stay where it is. */
 dump_sink row_store_sink(row_store *s);
 

@@ -25,5 +25,7 @@ flo_code verify_audio(verify *v, flo_err *err);
 flo_code verify_image(verify *v, flo_err *err);
 flo_code verify_video(verify *v, flo_err *err);
 flo_code verify_sampling(verify *v, flo_err *err);
+flo_code verify_speech(verify *v, flo_err *err);
+flo_code verify_code2wav(verify *v, flo_err *err);
 
 #endif

@@ -73,7 +73,7 @@ static void make_body(buffer *body, const bench_options *o)
 {
     char text[256];
     snprintf(text, sizeof text,
-             "{\"repeat\":%lld,\"image_width\":%lld,\"image_height\":%lld,\"audio_seconds\":%lld}",
+             "{\"encoders\":true,\"repeat\":%lld,\"image_width\":%lld,\"image_height\":%lld,\"audio_seconds\":%lld}",
              (long long)o->repeat, (long long)o->width, (long long)o->height,
              (long long)o->audio_seconds);
     buffer_append_text(body, text);
