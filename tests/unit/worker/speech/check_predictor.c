@@ -239,8 +239,8 @@ static void hold_codes(const golden *g, int32_t f, const int32_t *got)
     }
 }
 
-/* The talker's next input is the frame's sum and a row of text. */
-static void hold_sums(const golden *g, int32_t f, const float *got)
+/* The talker's next input is the frame's sum and a row of text; false where it is not recorded. */
+static bool hold_sums(const golden *g, int32_t f, const float *got)
 {
     const checkpoint_tensor *t = NULL;
     float *next = step_tensor(g, f + 1, "input_embeds");
@@ -250,8 +250,10 @@ static void hold_sums(const golden *g, int32_t f, const float *got)
         float want = next[i] - text[f * g->r.c.hidden_size + i];
         assert_true(fabsf(got[i] - want) <= 8e-4f + 1e-3f * fabsf(want));
     }
-    free(next);
+    bool is_recorded = next != NULL;
     free(text);
+    free(next);
+    return is_recorded;
 }
 
 static const char *const answers[] = {"text", "text-two-turns", "audio", "image"};
@@ -262,14 +264,15 @@ static void frames_get_the_codes_and_sums_of_the_reference(void **state)
     for (int32_t a = 0; a < 4; a++) {
         golden g = golden_open(answers[a]);
         frame f;
-        int32_t n = 0;
+        int32_t n = 0, n_sums = 0;
         for (; golden_frame(&g, n, &f); n++) {
             run_frame(&g.r, &f);
             hold_codes(&g, n, f.codes);
-            hold_sums(&g, n, f.sums);
+            n_sums += hold_sums(&g, n, f.sums);
             frame_free(&f);
         }
         assert_int_equal(n, 4);
+        assert_int_equal(n_sums, 3);
         golden_close(&g);
     }
 }
@@ -584,27 +587,20 @@ static double frame_seconds(const rig *r, frame *f, bool greedy)
     return best;
 }
 
-static void time_frames(const code_predictor_config *c, int32_t n_threads)
+/* Of n speakers, against reading the weights 15 times (which bounds few speakers) and against
+ * multiplying (many). Two operations for each weight of two bytes, so bytes are operations. */
+static void time_frame(const rig *r, int32_t n, const void *memory, size_t n_bytes)
 {
-    rig r = rig_open(c, NULL, n_threads);
-    size_t n_bytes = (size_t)1 << 28;
-    void *memory = memory_of(n_bytes);
-    memset(memory, 1, n_bytes);
-    static const int32_t n_speakers[] = {1, 2, 4, 8, 16, 32};
-    for (int32_t i = 0; i < 6; i++) {
-        frame f = noise_frame(&r, n_speakers[i], 1);
-        double peak = read_peak(r.pool, memory, n_bytes);
-        double greedy = frame_seconds(&r, &f, true), sampled = frame_seconds(&r, &f, false);
-        double later = read_peak(r.pool, memory, n_bytes);
-        peak = later > peak ? later : peak;
-        double rate = 1e-9 * predictor_frame_bytes(c) / sampled;
-        print_message("  %d thread(s), %2d speakers: %.1f ms a frame greedy, %.1f sampled: %.1f "
-                      "GB/s, %.0f %% of %.1f\n",
-                      n_threads, f.n, 1e3 * greedy, 1e3 * sampled, rate, 100 * rate / peak, peak);
-        frame_free(&f);
-    }
-    free(memory);
-    rig_close(&r);
+    frame f = noise_frame(r, n, 1);
+    double reads = read_peak(r->pool, memory, n_bytes), multiplies = fma_peak(r->pool);
+    double greedy = frame_seconds(r, &f, true), sampled = frame_seconds(r, &f, false);
+    double read = 1e-9 * predictor_frame_bytes(&r->c) / sampled, multiplied = n * read;
+    print_message(
+        "  %d thread(s), %2d speakers: %5.1f ms a frame greedy, %5.1f sampled: %4.1f GB/s, "
+        "%3.0f %% of %.1f; %3.0f GFLOP/s, %2.0f %% of %.0f\n",
+        thread_pool_size(r->pool), n, 1e3 * greedy, 1e3 * sampled, read, 100 * read / reads, reads,
+        multiplied, 100 * multiplied / multiplies, multiplies);
+    frame_free(&f);
 }
 
 static void rates(void **state)
@@ -615,9 +611,17 @@ static void rates(void **state)
     }
     model_config m;
     assert_int_equal(model_config_read(&m, golden_path("published-config"), &err), FLO_OK);
+    size_t n_bytes = (size_t)1 << 28;
+    void *memory = memory_of(n_bytes);
+    memset(memory, 1, n_bytes);
     for (int32_t threads = 1; threads <= 2; threads++) {
-        time_frames(&m.code_predictor, threads);
+        rig r = rig_open(&m.code_predictor, NULL, threads);
+        for (int32_t n = 1; n <= SPEAKERS_MAX; n *= 2) {
+            time_frame(&r, n, memory, n_bytes);
+        }
+        rig_close(&r);
     }
+    free(memory);
 }
 
 int main(void)
