@@ -15,6 +15,8 @@
         .softmax = softmax_##suffix, .axpy = axpy_##suffix, .add = add_##suffix,                   \
         .rope_rotate = rope_rotate_##suffix, .bf16_widen = bf16_widen_##suffix,                    \
         .attend_block = attend_block_##suffix, .attend_heads = attend_heads_##suffix,              \
+        .snake = snake_##suffix, .channel_taps = channel_taps_##suffix,                            \
+        .scaled_add = scaled_add_##suffix, .dot_rows = dot_rows_##suffix, .clamp = clamp_##suffix, \
         .fma_work = fma_work_##suffix,                                                             \
     }
 

@@ -13,6 +13,7 @@
 #include "worker/kernels/attention.h"
 #include "worker/kernels/matmul.h"
 #include "worker/kernels/peak.h"
+#include "worker/kernels/sound.h"
 #include "worker/kernels/vector.h"
 
 typedef struct kernel_table {
@@ -30,6 +31,11 @@ typedef struct kernel_table {
     bf16_widen_fn *bf16_widen;
     attend_block_fn *attend_block;
     attend_heads_fn *attend_heads;
+    snake_fn *snake;
+    channel_taps_fn *channel_taps;
+    scaled_add_fn *scaled_add;
+    dot_rows_fn *dot_rows;
+    clamp_fn *clamp;
     fma_work_fn *fma_work;
 } kernel_table;
 
