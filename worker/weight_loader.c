@@ -19,10 +19,12 @@
 enum { SLAB_BYTES = 1 << 20, JOBS_PER_ROUND_MIN = 16, NAME_BYTES = 160 };
 
 typedef enum fill_kind {
-    FILL_F32,   /* destination f32, as it is */
-    FILL_PLAIN, /* destination bf16 rows, as they are */
-    FILL_PACK,  /* rows of a packed matrix, from first_row on */
-    FILL_PANELS /* every second panel of a packed matrix, from panel first_row (0 or 1) on */
+    FILL_F32,        /* destination f32, as it is */
+    FILL_PLAIN,      /* destination bf16 rows, as they are */
+    FILL_PACK,       /* rows of a packed matrix, from first_row on */
+    FILL_PANELS,     /* every second panel of a packed matrix, from panel first_row (0 or 1) on */
+    FILL_TRANSPOSED, /* rows of inputs to columns of a packed matrix */
+    FILL_TAPS        /* destination f32, columns as rows */
 } fill_kind;
 
 typedef struct fill_job {
@@ -32,7 +34,8 @@ typedef struct fill_job {
     void *destination;
     int32_t matrix_rows; /* FILL_PACK: of the whole packed matrix */
     int32_t first_row;
-    const int32_t *order; /* of the columns; NULL: as stored */
+    const int32_t *order;   /* of the columns; NULL: as stored */
+    int32_t kernel, stride; /* FILL_TRANSPOSED */
 } fill_job;
 
 struct weight_loader {
@@ -220,6 +223,31 @@ void weight_panels(weight_loader *l, const packed_matrix *w, const char *name, i
     }
 }
 
+void weight_transposed(weight_loader *l, const packed_matrix *w, const char *name, int32_t n_in,
+                       int32_t n_out, int32_t kernel, int32_t stride)
+{
+    CHECK(kernel % stride == 0 && w->rows == stride * n_out &&
+          w->columns == kernel / stride * n_in);
+    fill_job *job = add_job(l, name, FILL_TRANSPOSED, (void *)w->data);
+    if (job != NULL) {
+        job->kernel = kernel;
+        job->stride = stride;
+        find_tensor(l, job, 3, (int64_t[]){n_in, n_out, kernel}, n_in, (int64_t)n_out * kernel);
+    }
+}
+
+const float *weight_taps(weight_loader *l, const char *name, int32_t n_channels, int32_t n_taps,
+                         const int64_t shape[3])
+{
+    CHECK(shape[0] * shape[1] * shape[2] == (int64_t)n_channels * n_taps);
+    float *at = place(l, (uint64_t)n_channels * (uint64_t)n_taps * sizeof *at);
+    fill_job *job = add_job(l, name, FILL_TAPS, at);
+    if (job != NULL) {
+        find_tensor(l, job, 3, shape, n_channels, n_taps);
+    }
+    return at;
+}
+
 /* --- checking ----------------------------------------------------------------------------------
  */
 
@@ -370,6 +398,39 @@ static void pack_panels(const fill_job *job, const bf16 *rows, int32_t first, in
     }
 }
 
+/* Input channels [first, first + n) to their columns. A panel's line holds two columns of 16 rows:
+ * entries of one column are two elements apart. */
+static void pack_transposed(const fill_job *job, const bf16 *rows, int32_t first, int32_t n)
+{
+    int32_t n_in = (int32_t)job->range.rows, n_out = (int32_t)job->range.columns / job->kernel;
+    int32_t n_taps = job->kernel / job->stride;
+    size_t panel_elements = packed_panel_elements(n_taps * n_in);
+    for (int32_t i = first; i < first + n; i++, rows += job->range.columns) {
+        for (int32_t k = 0; k < job->kernel; k++) {
+            int32_t column = (n_taps - 1 - k / job->stride) * n_in + i;
+            size_t in_panel = (size_t)(column / 2) * 2 * PANEL_ROWS + (size_t)(column % 2);
+            int32_t row = k % job->stride * n_out;
+            for (int32_t o = 0; o < n_out; o++, row++) {
+                bf16 *panel =
+                    (bf16 *)job->destination + (size_t)(row / PANEL_ROWS) * panel_elements;
+                panel[in_panel + (size_t)(row % PANEL_ROWS) * 2] =
+                    rows[(size_t)o * (size_t)job->kernel + (size_t)k];
+            }
+        }
+    }
+}
+
+static void put_taps(const fill_job *job, const bf16 *rows, int32_t first, int32_t n)
+{
+    float *out = job->destination;
+    int64_t n_channels = job->range.rows, n_taps = job->range.columns;
+    for (int64_t r = 0; r < n; r++) {
+        for (int64_t j = 0; j < n_taps; j++) {
+            out[j * n_channels + first + r] = bf16_to_f32(rows[r * n_taps + j]);
+        }
+    }
+}
+
 static void put_rows(const fill_job *job, const bf16 *rows, int32_t first, int32_t n)
 {
     size_t columns = (size_t)job->range.columns;
@@ -384,6 +445,12 @@ static void put_rows(const fill_job *job, const bf16 *rows, int32_t first, int32
         break;
     case FILL_PANELS:
         pack_panels(job, rows, first, n);
+        break;
+    case FILL_TRANSPOSED:
+        pack_transposed(job, rows, first, n);
+        break;
+    case FILL_TAPS:
+        put_taps(job, rows, first, n);
         break;
     case FILL_F32: /* fill_vector */
         break;

@@ -56,7 +56,21 @@ packed_matrix weight_matrix(weight_loader *l, int32_t rows, int32_t columns);
 void weight_rows(weight_loader *l, const packed_matrix *w, const char *name, int32_t first_row,
                  int32_t n_rows, int32_t n_dims, const int64_t *shape, const int32_t *order);
 
-/* The same from a part of a tensor (range->columns are w's): rows [first_row, first_row +
+/* A transposed convolution's tensor [n_in][n_out][kernel], kernel a multiple of stride, as the
+ * matrix [stride * n_out][kernel / stride * n_in] that makes `stride` time steps at once from rows
+ * of inputs that follow each other in time: with T = kernel / stride,
+ *     row p * n_out + o, column (T - 1 - j) * n_in + i  is  tensor[i][o][j * stride + p]. */
+void weight_transposed(weight_loader *l, const packed_matrix *w, const char *name, int32_t n_in,
+                       int32_t n_out, int32_t kernel, int32_t stride);
+
+/* A tensor of n_taps weights for each channel, of this shape, which has them as
+ * [n_channels][n_taps]: as f32 [n_taps][n_channels]. A convolution of channels by themselves
+ * ([channels][1][taps]), or one with a single output ([1][channels][taps]). Values must be such as
+ * bf16 holds. */
+const float *weight_taps(weight_loader *l, const char *name, int32_t n_channels, int32_t n_taps,
+                         const int64_t shape[3]);
+
+/* As weight_rows, from a part of a tensor (range->columns are w's): rows [first_row, first_row +
  * range->rows) of w. range->tensor may be NULL where the weights are made up; name is then their
  * seed. */
 void weight_range(weight_loader *l, const packed_matrix *w, const char *name, int32_t first_row,

@@ -72,6 +72,30 @@ static void write_checkpoint(tensor_dtype dtype)
     assert_int_equal(safetensors_finish(w, &err), FLO_OK);
 }
 
+/* kernels [CHANNELS][IN][TAPS], taps [CHANNELS][1][COLUMNS] */
+static void write_kernels(void)
+{
+    static const safetensors_entry entries[2] = {{.name = "thinker.kernels",
+                                                  .dtype = DTYPE_BF16,
+                                                  .n_dims = 3,
+                                                  .shape = {CHANNELS, IN, TAPS}},
+                                                 {.name = "thinker.taps",
+                                                  .dtype = DTYPE_BF16,
+                                                  .n_dims = 3,
+                                                  .shape = {CHANNELS, 1, COLUMNS}}};
+    static unsigned char data[CHANNELS * COLUMNS * 2];
+    safetensors_writer *w;
+    size_t n_bytes = 0;
+    for (uint64_t i = 0; i < CHANNELS * COLUMNS; i++) {
+        n_bytes += put(data + n_bytes, DTYPE_BF16, value_of(i));
+    }
+    assert_int_equal(
+        safetensors_create(&w, temp_path(folder, "model.safetensors"), entries, 2, &err), FLO_OK);
+    assert_int_equal(safetensors_write(w, 0, 0, data, n_bytes, &err), FLO_OK);
+    assert_int_equal(safetensors_write(w, 1, 0, data, n_bytes, &err), FLO_OK);
+    assert_int_equal(safetensors_finish(w, &err), FLO_OK);
+}
+
 static uint64_t told_done, told_total;
 
 static void note_progress(void *arg, uint64_t done, uint64_t total)
@@ -159,6 +183,42 @@ static void made_up_biases_are_zero_and_columns_follow_the_order(void **state)
     weight_region_free(w.region, w.region_bytes);
 }
 
+/* The tensor [CHANNELS][IN][9] as a transposed convolution of stride 3 from CHANNELS to IN. */
+static void a_transposed_convolution_makes_its_time_steps_together(void **state)
+{
+    (void)state;
+    enum { STRIDE = 3, SEEN = TAPS / STRIDE };
+    static const int64_t as_taps[3] = {CHANNELS, 1, COLUMNS};
+    checkpoint *c;
+    weight_loader *l;
+    void *region;
+    write_kernels();
+    assert_int_equal(checkpoint_open(&c, folder, &err), FLO_OK);
+    uint64_t bytes = plan_matrix_bytes(STRIDE * IN, SEEN * CHANNELS) +
+                     plan_array_bytes(COLUMNS, CHANNELS, sizeof(float));
+    weights_source source = {.checkpoint = c};
+    assert_int_equal(weight_loader_new(&l, bytes, &source, &err), FLO_OK);
+    packed_matrix w = weight_matrix(l, STRIDE * IN, SEEN * CHANNELS);
+    weight_transposed(l, &w, "thinker.kernels", CHANNELS, IN, TAPS, STRIDE);
+    const float *taps = weight_taps(l, "thinker.taps", CHANNELS, COLUMNS, as_taps);
+    assert_int_equal(weight_loader_run(l, &region, pool, note_progress, NULL, &err), FLO_OK);
+    for (int32_t row = 0; row < STRIDE * IN; row++) {
+        float out[SEEN * CHANNELS];
+        matrix_unpack_row(out, &w, row);
+        for (int32_t k = 0; k < SEEN * CHANNELS; k++) {
+            int32_t place = (SEEN - 1 - k / CHANNELS) * STRIDE + row / IN; /* of the kernel */
+            int32_t at = (k % CHANNELS * IN + row % IN) * TAPS + place;
+            assert_true(out[k] == value_of((uint64_t)at));
+        }
+    }
+    for (int32_t i = 0; i < CHANNELS * COLUMNS; i++) {
+        int32_t at = i % CHANNELS * COLUMNS + i / CHANNELS;
+        assert_true(taps[i] == value_of((uint64_t)at));
+    }
+    weight_region_free(region, bytes);
+    checkpoint_close(c);
+}
+
 static void the_first_fault_is_told(void **state)
 {
     (void)state;
@@ -193,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(columns_come_in_the_order_asked_for),
         cmocka_unit_test(made_up_biases_are_zero_and_columns_follow_the_order),
+        cmocka_unit_test(a_transposed_convolution_makes_its_time_steps_together),
         cmocka_unit_test(the_first_fault_is_told),
     };
     return cmocka_run_group_tests(tests, set_up, clean_up);
