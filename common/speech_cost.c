@@ -3,14 +3,20 @@
  */
 #include "common/speech_cost.h"
 
+static int32_t times(int32_t a, int32_t b)
+{
+    int32_t product;
+    return __builtin_mul_overflow(a, b, &product) ? INT32_MAX : product;
+}
+
 int32_t code2wav_rate(const code2wav_config *c)
 {
     int32_t rate = 1;
     for (int32_t i = 0; i < c->n_upsampling_ratios; i++) {
-        rate *= c->upsampling_ratios[i];
+        rate = times(rate, c->upsampling_ratios[i]);
     }
     for (int32_t i = 0; i < c->n_upsample_rates; i++) {
-        rate *= c->upsample_rates[i];
+        rate = times(rate, c->upsample_rates[i]);
     }
     return rate;
 }

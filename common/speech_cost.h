@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-/* Samples of one frame: the product of all rates. */
+/* Samples of one frame: the product of all rates, INT32_MAX where it is more. */
 int32_t code2wav_rate(const code2wav_config *c);
 
 /* Samples that are final after n frames of a stream: each transposed convolution of the decoder
