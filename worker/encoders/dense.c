@@ -33,8 +33,16 @@ static void finish_row(const product *p, int32_t m, int32_t first, int32_t n)
     if (bias != NULL) {
         kernels()->add(y, bias, n);
     }
-    if (p->after == DENSE_ADD) {
-        kernels()->add(r->sum + (size_t)m * r->sum_stride + first, y, n);
+    float *sum = r->sum + (size_t)m * r->sum_stride + first;
+    if (p->after == DENSE_ADD || p->after == DENSE_ADD_SNAKE) {
+        kernels()->add(sum, y, n);
+    } else if (p->after == DENSE_ADD_SCALED) {
+        kernels()->scaled_add(sum, r->scale + first, y, n);
+    }
+    if (p->after == DENSE_SNAKE || p->after == DENSE_ADD_SNAKE) {
+        kernels()->snake(r->active + (size_t)m * r->active_stride + first,
+                         p->after == DENSE_SNAKE ? y : sum, r->snake_a + first, r->snake_b + first,
+                         n);
     }
 }
 

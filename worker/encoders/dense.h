@@ -15,10 +15,13 @@
 #include <stdint.h>
 
 typedef enum dense_after {
-    DENSE_PLAIN,     /* y = W x + bias */
-    DENSE_GELU_ERF,  /* y = gelu(W x + bias) */
-    DENSE_GELU_TANH, /* the same with the tanh approximation */
-    DENSE_ADD        /* y = W x + bias, then sum += y: a residual connection */
+    DENSE_PLAIN,      /* y = W x + bias */
+    DENSE_GELU_ERF,   /* y = gelu(W x + bias) */
+    DENSE_GELU_TANH,  /* the same with the tanh approximation */
+    DENSE_ADD,        /* y = W x + bias, then sum += y: a residual connection */
+    DENSE_ADD_SCALED, /* sum += scale[i] y[i] */
+    DENSE_SNAKE,      /* y = W x + bias, then active = snake(y) */
+    DENSE_ADD_SNAKE   /* sum += y, then active = snake(sum) */
 } dense_after;
 
 typedef struct dense_rows {
@@ -27,8 +30,12 @@ typedef struct dense_rows {
     const float *x; /* [n_rows][x_stride]; must not overlap y */
     size_t x_stride;
     int32_t n_rows;
-    float *sum; /* DENSE_ADD: [n_rows][sum_stride], updated */
+    float *sum; /* DENSE_ADD and its kin: [n_rows][sum_stride], updated */
     size_t sum_stride;
+    const float *scale;             /* DENSE_ADD_SCALED: one for each output */
+    const float *snake_a, *snake_b; /* of the snakes: likewise (worker/kernels/sound.h) */
+    float *active;                  /* [n_rows][active_stride], written; may be y */
+    size_t active_stride;
 } dense_rows;
 
 /* Outputs of panels [first_panel, last_panel) of a; bias may be NULL (none). */
