@@ -8,8 +8,8 @@
 
 The reference's own methods run, with stand-ins for the models: the embedding of an id is (id, 0, 0), the
 hidden state of position i (0, i + 1, 0), the embedding of code c (0, 0, c + 1), and both projections leave
-them as they are, so the talker's input says what it was made of. Where generate gives the talker what it
-raises an error on, the case names what should be done instead ("instead"):
+them as they are, so the talker's input says what it was made of. Where the reference raises an error, the case
+names what is done instead ("instead"):
   silent   no user turn, no assistant turn, or too short an answer: nothing is said
   counted  sounds beside pictures or videos: the talker's config gets the field that it lacks
   grids    media in turns that are dropped: only the user turns' grids are given
@@ -267,8 +267,21 @@ def random_case(r, small):
     return case(p.ids, answer, is_end, p.media, p.places, r.choice([13, 13, 13, 25, 12.5]))
 
 
-def recorded():
-    """The cases of golden speech: see tests/golden/make's checkpoint tiny-omni."""
+def large_pictures():
+    """More rows than positions, and these fractional: the way back to the first frame rounds."""
+    grids = [[2, 2, 2], [1, 20, 20], [1, 20, 20], [1, 20, 20], [1, 20, 20], [1, 20, 20]]
+    ids, media, places = [START, USER, NEWLINE], [], {}
+    for i, g in enumerate(grids):
+        n = g[0] * g[1] * g[2] // 4
+        video = {"kind": "video", "second_per_grid": 2 / 29.97} if i == 0 else {"kind": "image"}
+        media.append(dict(video, name=i, n_tokens=n, grid=g))
+        places[i] = len(ids) + 1
+        ids += [VISION_START] + [VIDEO if i == 0 else IMAGE] * n + [VISION_END]
+    ids += [END, NEWLINE, START, ASSISTANT, NEWLINE]
+    return case(ids, [99, 100, END], True, media, places, 13)
+
+
+def written_down():
     system = [START, SYSTEM, NEWLINE, 97, END, NEWLINE]
     user = [START, USER, NEWLINE, 98, END, NEWLINE]
     header = [START, ASSISTANT, NEWLINE]
@@ -293,6 +306,7 @@ def recorded():
         plain(user + [START], [99, END], True),
         plain(user + header + [START], [99, END], True),
         plain([START], [99, END], True),
+        large_pictures(),
     ]
 
 
@@ -300,7 +314,7 @@ def main():
     n, seed = (int(sys.argv[1]), int(sys.argv[2])) if len(sys.argv) > 2 else (110, 1)
     out = sys.argv[3] if len(sys.argv) > 3 else os.path.join(HERE, "..", "speech-prompt", "cases.json")
     r = random.Random(seed)
-    cases = recorded() + [random_case(r, small=len(sys.argv) <= 2) for _ in range(n)]
+    cases = written_down() + [random_case(r, small=len(sys.argv) <= 2) for _ in range(n)]
     os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     with open(out, "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases) + "\n]\n")

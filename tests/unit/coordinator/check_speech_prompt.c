@@ -391,6 +391,31 @@ static void placeholders_without_media_are_hidden_states_all_the_same(void **sta
     prompt_free(&p);
 }
 
+/* The reference's talker knows nothing of sounds in videos: the marks decide. */
+static void a_video_is_silent_where_its_sound_has_no_rows(void **state)
+{
+    (void)state;
+    const model_tokens *t = &model.tokens;
+    const int32_t ids[] = {t->im_start,   t->user,   10, t->vision_start, t->video,     t->video,
+                           t->vision_end, t->im_end, 10, t->im_start,     t->assistant, 10};
+    layout_medium list[] = {
+        {.kind = MEDIA_VIDEO, .n_tokens = 2, .grid = {2, 2, 2}, .second_per_grid = 0.5, .sound = 1},
+        {.kind = MEDIA_AUDIO, .n_tokens = 0, .sound = -1, .in_video = true}};
+    media_item items[2] = {{.kind = MEDIA_VIDEO}, {.kind = MEDIA_AUDIO}};
+    media_set media = {.items = items, .layouts = list, .n = 2};
+    prompt p = {.n = sizeof ids / sizeof ids[0], .ids = malloc(sizeof ids)};
+    memcpy(p.ids, ids, sizeof ids);
+    must(prompt_lay_out(&p, &model, NULL, &media, &err));
+    speech_prompt s = {0};
+    must(speech_prompt_make(&s, &p, &media, &model, SPEAKER_CODE, &err));
+    const float times[] = {0, 1, 2, 3, 4, 10.5f, 11.5f, 12.5f, 13.5f};
+    for (int32_t r = 0; r < 9; r++) {
+        assert_float_equal(s.axes[r], times[r], 0);
+    }
+    speech_prompt_free(&s);
+    prompt_free(&p);
+}
+
 static void an_empty_prompt_is_silent(void **state)
 {
     (void)state;
@@ -416,6 +441,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_prompt_s_own_text_is_settled_before_the_answer),
         cmocka_unit_test(an_answer_that_never_began_is_silent),
         cmocka_unit_test(placeholders_without_media_are_hidden_states_all_the_same),
+        cmocka_unit_test(a_video_is_silent_where_its_sound_has_no_rows),
         cmocka_unit_test(an_empty_prompt_is_silent),
     };
     return cmocka_run_group_tests(tests, read_config, NULL);
