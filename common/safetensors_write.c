@@ -1,5 +1,5 @@
 /*
- * safetensors_write.c - the header once, then pwrite.
+ * safetensors_write.c - the header first, with room where tensors are to follow, then pwrite.
  *
  * Tensors lie in the order in which they were declared, without gaps. A count of the bytes that
  * arrived for each tensor stands between a forgotten row and a file with zeros in it.
@@ -20,7 +20,7 @@
 
 typedef struct written_tensor {
     char *name;
-    uint64_t offset; /* in the file */
+    uint64_t offset; /* in the data */
     uint64_t n_bytes;
     _Atomic uint64_t n_written;
 } written_tensor;
@@ -28,9 +28,16 @@ typedef struct written_tensor {
 struct safetensors_writer {
     int fd;
     char *path, *partial_path; /* partial_path NULL: no file to remove */
-    size_t n;
+    size_t n, n_later;         /* n_later: that may still be added */
     written_tensor *tensors;
+    cJSON *header;
+    uint64_t header_bytes; /* of its text with the spaces behind it */
+    uint64_t data_bytes;   /* of all tensors */
 };
+
+/* Of a later tensor's entry in the header: its name, a type, TENSOR_DIMS_MAX numbers, two places.
+ */
+enum { LATER_BYTES = 512, LATER_NAME_MAX = 48, PREFIX_BYTES = 8 };
 
 static flo_code write_all(const safetensors_writer *w, uint64_t at, const void *data,
                           size_t n_bytes, flo_err *err)
@@ -78,39 +85,30 @@ static void add_entry(cJSON *header, const safetensors_entry *e, uint64_t begin,
     cJSON_AddItemToArray(offsets, cJSON_CreateNumber((double)end));
 }
 
-/* The header's text, NULL without memory. */
-static char *header_text(const safetensors_entry *entries, size_t n)
+/* Length, text, and spaces up to header_bytes, a multiple of 8. */
+static flo_code write_header(safetensors_writer *w, flo_err *err)
 {
-    cJSON *header = cJSON_CreateObject();
-    uint64_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t n_bytes = entry_bytes(&entries[i]);
-        add_entry(header, &entries[i], at, at + n_bytes);
-        at += n_bytes;
+    char *text = cJSON_PrintUnformatted(w->header);
+    size_t length = text != NULL ? strlen(text) : 0;
+    if (w->header_bytes == 0) {
+        w->header_bytes = (length + w->n_later * LATER_BYTES + 7) / 8 * 8;
     }
-    char *text = cJSON_PrintUnformatted(header);
-    cJSON_Delete(header);
-    return text;
-}
-
-/* Length, text, and spaces so that the data begins at a multiple of 8. */
-static flo_code write_header(safetensors_writer *w, const char *text, uint64_t *data_at,
-                             flo_err *err)
-{
-    static const char spaces[8] = "       ";
-    size_t length = strlen(text), padding = (8 - length % 8) % 8;
-    unsigned char prefix[8];
-    for (int i = 0; i < 8; i++) {
-        prefix[i] = (unsigned char)((uint64_t)(length + padding) >> (8 * i));
+    size_t n_bytes = PREFIX_BYTES + w->header_bytes;
+    unsigned char *whole = malloc(n_bytes);
+    flo_code code = FLO_FAIL;
+    if (text == NULL || whole == NULL) {
+        flo_fail(err, FLO_FAIL, "no memory");
+    } else {
+        CHECK(length <= w->header_bytes);
+        for (int i = 0; i < PREFIX_BYTES; i++) {
+            whole[i] = (unsigned char)(w->header_bytes >> (8 * i));
+        }
+        memset(whole + PREFIX_BYTES, ' ', w->header_bytes);
+        memcpy(whole + PREFIX_BYTES, text, length);
+        code = write_all(w, 0, whole, n_bytes, err);
     }
-    flo_code code = write_all(w, 0, prefix, sizeof prefix, err);
-    if (code == FLO_OK) {
-        code = write_all(w, sizeof prefix, text, length, err);
-    }
-    if (code == FLO_OK) {
-        code = write_all(w, sizeof prefix + length, spaces, padding, err);
-    }
-    *data_at = sizeof prefix + length + padding;
+    free(whole);
+    cJSON_free(text);
     return code;
 }
 
@@ -157,54 +155,56 @@ static flo_code make_partial(safetensors_writer *w, flo_err *err)
     return flo_fail(err, FLO_FAIL, "%s: cannot be made: %s", w->path, strerror(errno));
 }
 
-static flo_code lay_out(safetensors_writer *w, const safetensors_entry *entries, uint64_t data_at,
-                        flo_err *err)
+/* The next tensor of the file, behind those before it. */
+static flo_code place(safetensors_writer *w, const safetensors_entry *e, flo_err *err)
 {
-    uint64_t at = data_at;
-    for (size_t i = 0; i < w->n; i++) {
-        written_tensor *t = &w->tensors[i];
-        t->name = strdup(entries[i].name);
-        t->offset = at;
-        t->n_bytes = entry_bytes(&entries[i]);
-        at += t->n_bytes;
-        if (t->name == NULL) {
-            return flo_fail(err, FLO_FAIL, "no memory");
-        }
-    }
-    return reserve(w, at, err);
-}
-
-static flo_code start_file(safetensors_writer *w, const safetensors_entry *entries, flo_err *err)
-{
-    char *text = header_text(entries, w->n);
-    if (text == NULL) {
+    written_tensor *t = &w->tensors[w->n];
+    t->n_bytes = entry_bytes(e);
+    t->offset = w->data_bytes;
+    add_entry(w->header, e, w->data_bytes, w->data_bytes + t->n_bytes);
+    w->data_bytes += t->n_bytes;
+    t->name = strdup(e->name);
+    if (t->name == NULL) {
         return flo_fail(err, FLO_FAIL, "no memory");
     }
-    uint64_t data_at = 0;
-    flo_code code = file_check_target(w->path, err);
-    if (code == FLO_OK) {
-        code = make_partial(w, err);
-    }
-    if (code == FLO_OK) {
-        code = write_header(w, text, &data_at, err);
-    }
-    cJSON_free(text);
-    return code == FLO_OK ? lay_out(w, entries, data_at, err) : code;
+    w->n++;
+    return FLO_OK;
 }
 
-flo_code safetensors_create(safetensors_writer **out, const char *path,
-                            const safetensors_entry *entries, size_t n, flo_err *err)
+static uint64_t file_offset(const safetensors_writer *w, const written_tensor *t)
+{
+    return PREFIX_BYTES + w->header_bytes + t->offset;
+}
+
+static flo_code start_file(safetensors_writer *w, const safetensors_entry *entries, size_t n,
+                           flo_err *err)
+{
+    flo_code code = FLO_OK;
+    for (size_t i = 0; i < n && code == FLO_OK; i++) {
+        code = place(w, &entries[i], err);
+    }
+    code = code == FLO_OK ? file_check_target(w->path, err) : code;
+    code = code == FLO_OK ? make_partial(w, err) : code;
+    code = code == FLO_OK ? write_header(w, err) : code;
+    return code == FLO_OK ? reserve(w, PREFIX_BYTES + w->header_bytes + w->data_bytes, err) : code;
+}
+
+flo_code safetensors_create_open(safetensors_writer **out, const char *path,
+                                 const safetensors_entry *entries, size_t n, size_t n_later,
+                                 flo_err *err)
 {
     safetensors_writer *w = calloc(1, sizeof *w);
     if (w == NULL) {
         return flo_fail(err, FLO_FAIL, "no memory");
     }
     w->fd = -1;
-    w->n = n;
+    w->n_later = n_later;
     w->path = strdup(path);
-    w->tensors = calloc(n + 1, sizeof *w->tensors);
-    flo_code code = w->path == NULL || w->tensors == NULL ? flo_fail(err, FLO_FAIL, "no memory")
-                                                          : start_file(w, entries, err);
+    w->tensors = calloc(n + n_later + 1, sizeof *w->tensors);
+    w->header = cJSON_CreateObject();
+    flo_code code = w->path == NULL || w->tensors == NULL || w->header == NULL
+                        ? flo_fail(err, FLO_FAIL, "no memory")
+                        : start_file(w, entries, n, err);
     if (code != FLO_OK) {
         safetensors_abandon(w);
         return code;
@@ -213,13 +213,32 @@ flo_code safetensors_create(safetensors_writer **out, const char *path,
     return FLO_OK;
 }
 
+flo_code safetensors_create(safetensors_writer **out, const char *path,
+                            const safetensors_entry *entries, size_t n, flo_err *err)
+{
+    return safetensors_create_open(out, path, entries, n, 0, err);
+}
+
+flo_code safetensors_add(safetensors_writer *w, const safetensors_entry *entry, const void *data,
+                         flo_err *err)
+{
+    CHECK(w->n_later > 0 && strlen(entry->name) <= LATER_NAME_MAX);
+    w->n_later--;
+    flo_code code = place(w, entry, err);
+    code = code == FLO_OK ? write_header(w, err) : code;
+    code = code == FLO_OK ? reserve(w, PREFIX_BYTES + w->header_bytes + w->data_bytes, err) : code;
+    return code == FLO_OK
+               ? safetensors_write(w, w->n - 1, 0, data, w->tensors[w->n - 1].n_bytes, err)
+               : code;
+}
+
 flo_code safetensors_write(safetensors_writer *w, size_t i, uint64_t first_byte, const void *data,
                            size_t n_bytes, flo_err *err)
 {
     CHECK(i < w->n);
     written_tensor *t = &w->tensors[i];
     CHECK(first_byte <= t->n_bytes && n_bytes <= t->n_bytes - first_byte);
-    flo_code code = write_all(w, t->offset + first_byte, data, n_bytes, err);
+    flo_code code = write_all(w, file_offset(w, t) + first_byte, data, n_bytes, err);
     if (code == FLO_OK) {
         atomic_fetch_add(&t->n_written, n_bytes);
     }
@@ -278,6 +297,7 @@ void safetensors_abandon(safetensors_writer *w)
     for (size_t i = 0; w->tensors != NULL && i < w->n; i++) {
         free(w->tensors[i].name);
     }
+    cJSON_Delete(w->header);
     free(w->partial_path);
     free(w->path);
     free(w->tensors);

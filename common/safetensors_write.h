@@ -25,6 +25,15 @@ typedef struct safetensors_writer safetensors_writer;
 flo_code safetensors_create(safetensors_writer **out, const char *path,
                             const safetensors_entry *entries, size_t n, flo_err *err);
 
+/* The same with room in its header for up to n_later tensors whose sizes are not known yet. */
+flo_code safetensors_create_open(safetensors_writer **out, const char *path,
+                                 const safetensors_entry *entries, size_t n, size_t n_later,
+                                 flo_err *err);
+
+/* One of them, with all of its data: behind all tensors so far. Its name has at most 48 bytes. */
+flo_code safetensors_add(safetensors_writer *w, const safetensors_entry *entry, const void *data,
+                         flo_err *err);
+
 /* Writes n_bytes of entry i's data at first_byte of it. Each byte is written once. Thread-safe for
  * different ranges. FLO_FAIL: disk full, I/O error. */
 flo_code safetensors_write(safetensors_writer *w, size_t i, uint64_t first_byte, const void *data,

@@ -12,6 +12,8 @@
 
 #define LOGITS_BYTES_MAX ((uint64_t)4 << 30)
 
+enum { SPEECH_TENSORS = 5 };
+
 struct dump_file {
     dump_sink sink;
     safetensors_writer *writer;
@@ -261,11 +263,65 @@ static flo_code write_media(const media_dump *m, flo_err *err)
     return code;
 }
 
+/* --- what was said -----------------------------------------------------------------------------
+ */
+
+/* [rows][columns], or [rows] with columns 0. */
+static flo_code add_floats(dump_file *d, const char *name, const named_rows *from, int64_t columns,
+                           flo_err *err)
+{
+    safetensors_entry e = {.name = name, .dtype = DTYPE_F32, .n_dims = columns > 0 ? 2 : 1};
+    e.shape[0] = from != NULL ? from->n_rows : 0;
+    e.shape[1] = columns;
+    return safetensors_add(d->writer, &e, from != NULL ? from->data : NULL, err);
+}
+
+/* [rows] with columns 0; else [rows][columns] of ids that lie as [columns][rows]. */
+static flo_code add_ids(dump_file *d, const char *name, const int32_t *ids, int64_t rows,
+                        int64_t columns, flo_err *err)
+{
+    safetensors_entry e = {.name = name, .dtype = DTYPE_I64, .n_dims = columns > 0 ? 2 : 1};
+    int64_t across = columns > 0 ? columns : 1;
+    int64_t *wide = malloc((size_t)(rows * across) * sizeof *wide + 1);
+    if (wide == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the dump");
+    }
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t c = 0; c < across; c++) {
+            wide[r * across + c] = ids[c * rows + r];
+        }
+    }
+    e.shape[0] = rows;
+    e.shape[1] = columns;
+    flo_code code = safetensors_add(d->writer, &e, wide, err);
+    free(wide);
+    return code;
+}
+
+flo_code dump_file_speech(dump_file *d, const request_voice *v, const model_config *m, flo_err *err)
+{
+    int64_t hidden = m->talker.hidden_size;
+    flo_code code = add_ids(d, "talker_prefill_ids", v->prompt.ids, v->prompt.n_rows, 0, err);
+    code = code == FLO_OK ? add_ids(d, "codes", v->order.codes, m->talker.n_code_groups,
+                                    v->order.n_frames, err)
+                          : code;
+    code = code == FLO_OK
+               ? add_floats(d, "talker_prefill_embeds",
+                            row_store_find(&v->rows, "talker_prefill_embeds"), hidden, err)
+               : code;
+    code = code == FLO_OK
+               ? add_floats(d, "trailing_text_hidden",
+                            row_store_find(&v->rows, "trailing_text_hidden"), hidden, err)
+               : code;
+    return code == FLO_OK ? add_floats(d, "wav", row_store_find(&v->rows, "wav"), 0, err) : code;
+}
+
 /* --- the file ----------------------------------------------------------------------------------
  */
 
 flo_code dump_file_new(dump_file **out, const char *path, const model_config *m, const prompt *p,
-                       const media_set *media, const float levels[3][256], flo_err *err)
+                       const media_set *media, const float levels[3][256], bool spoken,
+                       flo_err *err)
 {
     size_t most = 16 + MODEL_DEEPSTACK_MAX + 4 * (size_t)m->text.n_layers;
     dump_file *d = calloc(1, sizeof *d);
@@ -285,7 +341,8 @@ flo_code dump_file_new(dump_file **out, const char *path, const model_config *m,
     }
     d->sink.arg = d;
     d->sink.rows = take_rows;
-    flo_code code = safetensors_create(&d->writer, path, d->entries, d->n, err);
+    flo_code code = safetensors_create_open(&d->writer, path, d->entries, d->n,
+                                            spoken ? SPEECH_TENSORS : 0, err);
     code = code == FLO_OK ? write_prompt(d, p, err) : code;
     code = code == FLO_OK && media != NULL ? write_media(&shown, err) : code;
     if (code != FLO_OK) {

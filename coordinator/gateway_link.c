@@ -4,11 +4,12 @@
 #include "coordinator/gateway_link.h"
 
 #include "common/log.h"
+#include "common/wav.h"
 #include "proto/frame.h"
 
 #include <stdlib.h>
 
-enum { CLOSE_WAIT_MS = 2000 };
+enum { CLOSE_WAIT_MS = 2000, SOUND_SAMPLES_MAX = 4096 };
 
 struct gateway_link {
     frame_channel *channel;
@@ -132,6 +133,24 @@ void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, siz
     m.delta = &d;
     flo_err ignored;
     tell(l, &m, &ignored);
+}
+
+void gateway_link_sound(gateway_link *l, uint64_t request, const float *samples, int32_t n)
+{
+    unsigned char bytes[2 * SOUND_SAMPLES_MAX];
+    Flo__SoundDelta d = FLO__SOUND_DELTA__INIT;
+    Flo__ToGateway m = FLO__TO_GATEWAY__INIT;
+    d.request = request;
+    d.sample_rate = SPEECH_SAMPLE_RATE;
+    m.body_case = FLO__TO_GATEWAY__BODY_SOUND;
+    m.sound = &d;
+    for (int32_t first = 0; first < n; first += SOUND_SAMPLES_MAX) {
+        size_t part = (size_t)(n - first < SOUND_SAMPLES_MAX ? n - first : SOUND_SAMPLES_MAX);
+        flo_err err;
+        wav_samples(bytes, samples + first, part);
+        d.samples = (ProtobufCBinaryData){2 * part, bytes};
+        tell(l, &m, &err);
+    }
 }
 
 void gateway_link_stage(gateway_link *l, uint64_t request, const char *what, double share)

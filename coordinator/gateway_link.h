@@ -33,6 +33,7 @@ void gateway_link_progress(gateway_link *l, int32_t rank, const char *host, uint
 void gateway_link_ready(gateway_link *l, const char *plan_json, double load_s);
 void gateway_link_fault(gateway_link *l, flo_code code, const char *text);
 void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, size_t n_bytes);
+void gateway_link_sound(gateway_link *l, uint64_t request, const float *samples, int32_t n);
 void gateway_link_stage(gateway_link *l, uint64_t request, const char *what, double share);
 void gateway_link_done(gateway_link *l, uint64_t request, flo_code code, const char *error,
                        const char *result, size_t n_bytes);

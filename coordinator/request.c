@@ -34,6 +34,7 @@ static void on_token(generation *g, int32_t id)
     const char *text;
     size_t n_bytes;
     flo_err err;
+    request_voice_text(&r->voice, r->job, g, false);
     if (r->detokenizer == NULL) {
         return;
     }
@@ -42,6 +43,14 @@ static void on_token(generation *g, int32_t id)
         put_text(r, text, n_bytes);
     } else {
         log_debug("%s", err.text);
+    }
+}
+
+/* The request is over when its text is and its voice, whichever comes last. */
+static void end_if_over(request *r)
+{
+    if (r->text_over && !r->voice.is_open) {
+        r->ends.done(r->ends.arg, r);
     }
 }
 
@@ -55,7 +64,16 @@ static void on_done(generation *g)
         detokenizer_flush(r->detokenizer, &text, &n_bytes, &err) == FLO_OK) {
         put_text(r, text, n_bytes);
     }
-    r->ends.done(r->ends.arg, r);
+    bool spoken = r->voice.is_open;
+    bool said = g->finish == FINISH_STOP || g->finish == FINISH_LENGTH;
+    r->text_over = true;
+    if (!spoken) {
+        end_if_over(r);
+    } else if (said) {
+        request_voice_text(&r->voice, r->job, g, true); /* may end the request */
+    } else {
+        speech_desk_cancel(r->job->speech_desk, &r->voice.order);
+    }
 }
 
 /* --- its media ---------------------------------------------------------------------------------
@@ -83,28 +101,123 @@ static flo_code open_dump(request *r, flo_err *err)
     }
     float levels[3][256];
     preprocessor_levels(levels, &r->job->preprocessor);
-    flo_code code =
-        dump_file_new(&r->dump, r->dump_path, &r->job->model, p, r->media.set, levels, err);
+    flo_code code = dump_file_new(&r->dump, r->dump_path, &r->job->model, p, r->media.set, levels,
+                                  r->voice.wanted, err);
     if (code == FLO_OK) {
         r->generation.dump = dump_file_sink(r->dump);
     }
     return code;
 }
 
+static flo_code submit_text(request *r, flo_err *err)
+{
+    flo_code code = scheduler_submit(r->job->scheduler, &r->generation, err);
+    if (code == FLO_OK && r->media.set != NULL) {
+        media_set_free_inputs(r->media.set);
+    }
+    return code;
+}
+
+/* --- its voice ---------------------------------------------------------------------------------
+ */
+
+/* The talker listens: now the text may be made. One that is at hand already is all handed on. */
+static void on_voice_opened(speech_order *o)
+{
+    request *r = o->owner;
+    generation *g = &r->generation;
+    flo_err err;
+    if (r->text_over) {
+        request_voice_text(&r->voice, r->job, g, true);
+        return;
+    }
+    g->speech = o->session;
+    g->speech_rows = r->voice.prompt.hidden_rows;
+    g->n_speech_rows = o->session != 0 ? r->voice.prompt.n_hidden : 0;
+    flo_code code = submit_text(r, &err);
+    if (code != FLO_OK) {
+        end(r, FINISH_FAILED, code, &err);
+    }
+}
+
+static void on_voice_sound(speech_order *o, const float *samples, int32_t n)
+{
+    request *r = o->owner;
+    flo_err err;
+    if (r->ends.sound != NULL) {
+        r->ends.sound(r->ends.arg, r, samples, n);
+    }
+    if (r->dump != NULL && row_store_append(&r->voice.rows, "wav", n, samples, &err) != FLO_OK) {
+        log_warn("%s", err.text); /* the dump will be refused for it */
+    }
+}
+
+static void on_voice_done(speech_order *o, flo_code code, const flo_err *err)
+{
+    request *r = o->owner;
+    generation *g = &r->generation;
+    r->voice.is_open = false;
+    r->voice.over = true;
+    r->voice.done_s = clock_s();
+    if (code != FLO_OK && r->text_over) {
+        g->finish = FINISH_FAILED;
+        g->code = code;
+        g->err = *err;
+    }
+    if (!r->text_over && g->state == GEN_NEW) { /* cancelled before its text was begun */
+        end(r, FINISH_CANCELLED, FLO_OK, NULL);
+        return;
+    }
+    end_if_over(r);
+}
+
+static flo_code open_voice(request *r, flo_err *err)
+{
+    r->voice.order.owner = r;
+    r->voice.order.on_opened = on_voice_opened;
+    r->voice.order.on_sound = on_voice_sound;
+    r->voice.order.on_done = on_voice_done;
+    return request_voice_open(&r->voice, r->job, &r->prompt, r->media.set, r->dump != NULL, err);
+}
+
+/* The prompt is whole: to the talker first, where the answer is spoken, else to the scheduler. */
 static flo_code submit(request *r, flo_err *err)
 {
     flo_code code = r->media.set != NULL ? prompt_take_rows(&r->prompt, r->media.set, err) : FLO_OK;
     if (code == FLO_OK) {
         code = open_dump(r, err);
     }
-    if (code == FLO_OK) {
-        prompt_give(&r->prompt, &r->generation);
-        code = scheduler_submit(r->job->scheduler, &r->generation, err);
+    if (code != FLO_OK) {
+        return code;
     }
-    if (code == FLO_OK && r->media.set != NULL) {
-        media_set_free_inputs(r->media.set);
+    prompt_give(&r->prompt, &r->generation);
+    return r->voice.wanted ? open_voice(r, err) : submit_text(r, err);
+}
+
+/* A text that is at hand is an answer that is over: its ids, and the stop id behind them. */
+static flo_code take_given_text(request *r, const char *text, size_t n_bytes, flo_err *err)
+{
+    generation *g = &r->generation;
+    size_t n;
+    flo_code code = tokenizer_encode(r->job->tokenizer, text, n_bytes, true, &g->ids, &n, err);
+    if (code != FLO_OK) {
+        return code;
     }
-    return code;
+    int32_t *more = realloc(g->ids, (n + 1) * sizeof *more);
+    if (more == NULL || n >= INT32_MAX) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the text");
+    }
+    buffer_append(&r->text, text, n_bytes);
+    g->ids = more;
+    g->ids[n] = r->job->model.tokens.im_end;
+    g->n_ids = (int32_t)n + 1;
+    g->max_new = g->n_ids;
+    g->logprobs = -1;
+    g->finish = FINISH_STOP;
+    g->state = GEN_DONE;
+    g->submitted_s = g->prompt_s = g->first_token_s = g->done_s = clock_s();
+    r->text_over = true;
+    return FLO_OK;
 }
 
 static void on_progress(media_order *o, double share)
@@ -222,6 +335,25 @@ static flo_code set_going(request *r, const cJSON *root, const request_from *fro
     return code == FLO_OK ? submit(r, err) : code;
 }
 
+/* "speak": the talker says a text as the assistant's answer; the thinker makes nothing. */
+static flo_code set_speaking(request *r, const cJSON *speak, flo_err *err)
+{
+    size_t n_bytes;
+    char *text = json_string_copy(speak, &n_bytes);
+    if (text == NULL) {
+        return flo_fail(err, FLO_FAIL, "out of memory for the text");
+    }
+    flo_code code = take_given_text(r, text, n_bytes, err);
+    free(text);
+    code = code == FLO_OK ? prompt_lay_out(&r->prompt, &r->job->model, r->job->tokenizer, NULL, err)
+                          : code;
+    if (code == FLO_OK) {
+        prompt_give(&r->prompt, &r->generation);
+        code = open_voice(r, err);
+    }
+    return code;
+}
+
 static flo_code fill(request *r, const cJSON *root, const char *body, size_t n_bytes,
                      const request_from *from, flo_err *err)
 {
@@ -229,7 +361,15 @@ static flo_code fill(request *r, const cJSON *root, const char *body, size_t n_b
     g->owner = r;
     g->on_token = on_token;
     g->on_done = on_done;
+    const cJSON *speak = json_given(root, "speak");
     flo_code code = request_options_take(g, r->job, root, err);
+    if (code == FLO_OK) {
+        code = request_voice_take(&r->voice, r->job, root, g->sampling.seed, err);
+    }
+    if (code == FLO_OK && speak != NULL) {
+        code = request_prompt_take_spoken(&r->prompt, r->job, root, body, n_bytes, err);
+        return code == FLO_OK ? set_speaking(r, speak, err) : code;
+    }
     if (code == FLO_OK) {
         code = request_prompt_take(&r->prompt, r->job, root, body, n_bytes, err);
     }
@@ -272,8 +412,13 @@ flo_code request_start(request **out, job *j, uint64_t id, const char *body, siz
 
 void request_cancel(request *r)
 {
-    if (r->generation.state != GEN_NEW) {
-        scheduler_cancel(r->job->scheduler, &r->generation);
+    if (r->generation.state != GEN_NEW && !r->text_over) {
+        scheduler_cancel(r->job->scheduler, &r->generation); /* its voice ends with it */
+        return;
+    }
+    if (r->voice.is_open) {
+        r->generation.finish = FINISH_CANCELLED;
+        speech_desk_cancel(r->job->speech_desk, &r->voice.order);
         return;
     }
     media_desk_drop(r->job->desk, &r->media);
@@ -291,7 +436,9 @@ void request_free(request *r)
     dump_file_abandon(r->dump);
     detokenizer_free(r->detokenizer);
     generation_clear(&r->generation);
+    request_voice_free(&r->voice);
     buffer_free(&r->text);
+    buffer_free(&r->sound);
     prompt_free(&r->prompt);
     free(r->dump_path);
     free(r);

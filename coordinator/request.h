@@ -5,6 +5,7 @@
  *     messages | prompt (with raw: true) | prompt_ids;  tools, template_options
  *     media, media_options
  *     max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, ignore_eos, logprobs
+ *     speech (request_voice.h); speak: a text that is spoken as the answer it would be
  * A key that is not known, or asks for what is not built, is refused by name. Text leaves in whole
  * characters as tokens come.
  *
@@ -20,6 +21,7 @@
 #include "coordinator/job.h"
 #include "coordinator/media/media_desk.h"
 #include "coordinator/prompt.h"
+#include "coordinator/request_voice.h"
 
 typedef struct request request;
 
@@ -27,6 +29,8 @@ typedef struct request_ends { /* where a request's words go */
     void *arg;
     void (*delta)(void *arg, request *r, const char *text, size_t n_bytes); /* may be NULL */
     void (*done)(void *arg, request *r); /* the last call; frees r with request_free */
+    /* the next sound of a spoken answer; may be NULL */
+    void (*sound)(void *arg, request *r, const float *samples, int32_t n);
     /* how far reading or encoding its media is, 0 to 1; may be NULL */
     void (*stage)(void *arg, request *r, const char *what, double share);
 } request_ends;
@@ -46,6 +50,9 @@ struct request {
     char *dump_path;                         /* until the dump is opened; NULL: none */
     double started_s, prepared_s, encoded_s; /* CLOCK_MONOTONIC */
     buffer text;                             /* all of the answer so far, special tokens left out */
+    buffer sound;                            /* the owner's, for what `sound` brings */
+    request_voice voice;
+    bool text_over; /* all text has been made; the voice may still speak */
     detokenizer *detokenizer;
     dump_file *dump; /* NULL: none */
     request_ends ends;

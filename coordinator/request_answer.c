@@ -59,6 +59,11 @@ static void put_timing(buffer *b, const request *r)
     put_real(b, ", \"prompt_tokens\": %.0f", (double)g->n_prompt);
     put_real(b, ", \"reused_tokens\": %.0f", (double)g->n_reused);
     put_real(b, ", \"prompt_s\": %.6f", g->n_ids > 0 ? g->prompt_s - g->submitted_s : 0);
+    if (r->voice.wanted) {
+        double sound = r->voice.order.first_sound_s;
+        put_real(b, ", \"first_sound_s\": %.6f", sound > 0 ? sound - r->started_s : 0);
+        put_real(b, ", \"speech_s\": %.6f", r->voice.done_s - g->first_token_s);
+    }
     put_real(b, ", \"generated_tokens\": %.0f", (double)g->n_ids);
     put_real(b, ", \"generate_s\": %.6f}", g->n_ids > 0 ? g->done_s - g->first_token_s : 0);
 }
@@ -103,8 +108,11 @@ flo_code request_answer(request *r, char **json, size_t *n_bytes, flo_err *err)
         return g->code;
     }
     if (r->dump != NULL && g->finish != FINISH_CANCELLED) {
-        code = dump_file_finish(r->dump, err);
-        r->dump = NULL;
+        code = r->voice.wanted ? dump_file_speech(r->dump, &r->voice, &r->job->model, err) : FLO_OK;
+        if (code == FLO_OK) {
+            code = dump_file_finish(r->dump, err);
+            r->dump = NULL;
+        }
     }
     if (code == FLO_OK) {
         code = job_ask_stats(r->job, err);
@@ -127,6 +135,9 @@ flo_code request_answer(request *r, char **json, size_t *n_bytes, flo_err *err)
     }
     if (r->media.set != NULL) {
         put_media(&b, r->media.set);
+    }
+    if (r->voice.wanted) {
+        request_voice_put(&r->voice, r->job, &b);
     }
     put_timing(&b, r);
     put_memory(&b, r->job);

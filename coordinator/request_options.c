@@ -15,8 +15,8 @@ enum { MAX_NEW_DEFAULT = 1024, TOP_K_DEFAULT = 50 };
 /* --- numbers of the body -----------------------------------------------------------------------
  */
 
-static flo_code take_number(const cJSON *body, const char *name, double min, double max,
-                            double *out, flo_err *err)
+flo_code request_number(const cJSON *body, const char *name, double min, double max, double *out,
+                        flo_err *err)
 {
     const cJSON *item = json_member(body, name);
     if (item == NULL || cJSON_IsNull(item)) {
@@ -29,8 +29,8 @@ static flo_code take_number(const cJSON *body, const char *name, double min, dou
     return FLO_OK;
 }
 
-static flo_code take_integer(const cJSON *body, const char *name, int64_t min, int64_t max,
-                             int64_t *out, flo_err *err)
+flo_code request_integer(const cJSON *body, const char *name, int64_t min, int64_t max,
+                         int64_t *out, flo_err *err)
 {
     const cJSON *item = json_member(body, name);
     if (item == NULL || cJSON_IsNull(item)) {
@@ -59,7 +59,7 @@ static flo_code take_seed(const cJSON *body, uint64_t *seed, flo_err *err)
         return FLO_OK;
     }
     int64_t number = -1;
-    flo_code code = take_integer(body, "seed", 0, (int64_t)1 << 53, &number, err);
+    flo_code code = request_integer(body, "seed", 0, (int64_t)1 << 53, &number, err);
     if (code == FLO_OK && number >= 0) {
         *seed = (uint64_t)number;
     } else if (code == FLO_OK && getrandom(seed, sizeof *seed, 0) != sizeof *seed) {
@@ -75,12 +75,12 @@ static flo_code take_sampling(const job *j, const cJSON *body, sampling *s, flo_
     const sampling_defaults *d = &j->defaults;
     double temperature = -1, top_p = -1, min_p = -1, penalty = -1;
     int64_t top_k = -1;
-    flo_code code = take_number(body, "temperature", 0, 1e6, &temperature, err);
-    code = code == FLO_OK ? take_number(body, "top_p", 0, 1, &top_p, err) : code;
-    code = code == FLO_OK ? take_number(body, "min_p", 0, 1, &min_p, err) : code;
-    code =
-        code == FLO_OK ? take_number(body, "repetition_penalty", 1e-6, 1e6, &penalty, err) : code;
-    code = code == FLO_OK ? take_integer(body, "top_k", 0, INT32_MAX, &top_k, err) : code;
+    flo_code code = request_number(body, "temperature", 0, 1e6, &temperature, err);
+    code = code == FLO_OK ? request_number(body, "top_p", 0, 1, &top_p, err) : code;
+    code = code == FLO_OK ? request_number(body, "min_p", 0, 1, &min_p, err) : code;
+    code = code == FLO_OK ? request_number(body, "repetition_penalty", 1e-6, 1e6, &penalty, err)
+                          : code;
+    code = code == FLO_OK ? request_integer(body, "top_k", 0, INT32_MAX, &top_k, err) : code;
     code = code == FLO_OK ? take_seed(body, &s->seed, err) : code;
     if (code != FLO_OK) {
         return code;
@@ -106,9 +106,9 @@ static flo_code take_logprobs(const cJSON *body, int32_t *out, flo_err *err)
     flo_code code = FLO_OK;
     if (item != NULL && cJSON_IsBool(item)) {
         k = cJSON_IsTrue(item) ? 0 : -1;
-        code = k == 0 ? take_integer(body, "top_logprobs", 0, LOGPROBS_MAX, &k, err) : FLO_OK;
+        code = k == 0 ? request_integer(body, "top_logprobs", 0, LOGPROBS_MAX, &k, err) : FLO_OK;
     } else {
-        code = take_integer(body, "logprobs", 0, LOGPROBS_MAX, &k, err);
+        code = request_integer(body, "logprobs", 0, LOGPROBS_MAX, &k, err);
     }
     if (code == FLO_OK && !cJSON_IsTrue(item) && json_given(body, "top_logprobs") != NULL) {
         code = flo_fail(err, FLO_USAGE, "top_logprobs needs \"logprobs\": true beside it");
@@ -141,12 +141,13 @@ static flo_code take_ignore_eos(const cJSON *body, bool *ignore, flo_err *err)
 
 flo_code request_keys_check(const cJSON *body, flo_err *err)
 {
-    static const char *const known[] = {
-        "messages", "prompt", "raw", "prompt_ids", "tools", "template_options", "max_tokens",
-        "max_completion_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty",
-        "seed", "ignore_eos", "logprobs", "top_logprobs", "media", "media_options",
-        /* said by clients, without effect here */
-        "model", "user", "metadata", "store"};
+    static const char *const known[] = {"messages", "prompt", "raw", "prompt_ids", "tools",
+                                        "template_options", "max_tokens", "max_completion_tokens",
+                                        "temperature", "top_k", "top_p", "min_p",
+                                        "repetition_penalty", "seed", "ignore_eos", "logprobs",
+                                        "top_logprobs", "media", "media_options", "speech", "speak",
+                                        /* said by clients, without effect here */
+                                        "model", "user", "metadata", "store"};
     const cJSON *item;
     if (!cJSON_IsObject(body)) {
         return flo_fail(err, FLO_USAGE, "a request's body must be a JSON object");
@@ -174,9 +175,10 @@ flo_code request_options_take(generation *g, const job *j, const cJSON *body, fl
 {
     int64_t max_new = MAX_NEW_DEFAULT;
     bool ignore_eos = false;
-    flo_code code = take_integer(body, "max_tokens", 1, INT32_MAX, &max_new, err);
-    code = code == FLO_OK ? take_integer(body, "max_completion_tokens", 1, INT32_MAX, &max_new, err)
-                          : code;
+    flo_code code = request_integer(body, "max_tokens", 1, INT32_MAX, &max_new, err);
+    code = code == FLO_OK
+               ? request_integer(body, "max_completion_tokens", 1, INT32_MAX, &max_new, err)
+               : code;
     code = code == FLO_OK ? take_sampling(j, body, &g->sampling, err) : code;
     code = code == FLO_OK ? take_logprobs(body, &g->logprobs, err) : code;
     code = code == FLO_OK ? take_ignore_eos(body, &ignore_eos, err) : code;

@@ -13,6 +13,12 @@
  */
 flo_code request_keys_check(const cJSON *body, flo_err *err);
 
+/* A number of the body, if it is there. FLO_USAGE: it is none, or out of range. */
+flo_code request_number(const cJSON *body, const char *name, double min, double max, double *out,
+                        flo_err *err);
+flo_code request_integer(const cJSON *body, const char *name, int64_t min, int64_t max,
+                         int64_t *out, flo_err *err);
+
 /* Sampling, length, log-probabilities and stop ids; what the body leaves open is the checkpoint's.
  */
 flo_code request_options_take(generation *g, const job *j, const cJSON *body, flo_err *err);

@@ -174,3 +174,45 @@ flo_code request_prompt_take(prompt *p, const job *j, const cJSON *root, const c
     return json_given(root, "messages") != NULL ? from_messages(p, j, root, body, n_bytes, err)
                                                 : from_text(p, root, err);
 }
+
+/* --- what a given text answers -----------------------------------------------------------------
+ */
+
+static const char asks_aloud[] =
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"Please read the text aloud.\"}]}";
+
+static flo_code check_spoken(const cJSON *root, const job *j, flo_err *err)
+{
+    const cJSON *speak = json_given(root, "speak");
+    media_set *media;
+    if (!cJSON_IsString(speak) || speak->valuestring[0] == '\0') {
+        return flo_fail(err, FLO_USAGE, "speak must be a text of at least one character");
+    }
+    if (json_given(root, "speech") == NULL) {
+        return flo_fail(err, FLO_USAGE, "speak needs \"speech\" beside it");
+    }
+    if (json_given(root, "prompt") != NULL || json_given(root, "prompt_ids") != NULL) {
+        return flo_fail(err, FLO_USAGE,
+                        "with speak a conversation is given as messages, or not at all");
+    }
+    if (j->tokenizer == NULL) {
+        return flo_fail(err, FLO_USAGE, "%s has no tokenizer, which speak needs", j->model_folder);
+    }
+    flo_code code = request_media_take(&media, root, err);
+    if (code == FLO_OK && media != NULL) {
+        media_set_free(media);
+        code = flo_fail(err, FLO_USAGE, "the conversation of speak may have no media");
+    }
+    return code;
+}
+
+flo_code request_prompt_take_spoken(prompt *p, const job *j, const cJSON *root, const char *body,
+                                    size_t n_bytes, flo_err *err)
+{
+    flo_code code = check_spoken(root, j, err);
+    if (code != FLO_OK) {
+        return code;
+    }
+    return json_given(root, "messages") != NULL ? from_messages(p, j, root, body, n_bytes, err)
+                                                : render(p, j, asks_aloud, strlen(asks_aloud), err);
+}

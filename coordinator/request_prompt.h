@@ -15,4 +15,10 @@
 flo_code request_prompt_take(prompt *p, const job *j, const cJSON *root, const char *body,
                              size_t n_bytes, flo_err *err);
 
+/* The same for "speak": the conversation that its text answers, as messages; without them a user
+ * who asks for a text to be read aloud. FLO_USAGE: an empty text, one that is no string, media,
+ * "speech" is not there, or a prompt in another form. */
+flo_code request_prompt_take_spoken(prompt *p, const job *j, const cJSON *root, const char *body,
+                                    size_t n_bytes, flo_err *err);
+
 #endif

@@ -7,6 +7,7 @@
  */
 #include "common/json.h"
 #include "common/log.h"
+#include "common/wav.h"
 #include "coordinator/request.h"
 #include "coordinator/serve.h"
 
@@ -89,6 +90,31 @@ static void put_usage(buffer *b, const generation *g)
     buffer_append_text(b, "}");
 }
 
+/* "audio" of a message: a whole WAV file. */
+static void put_sound(buffer *line, const request *r)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    buffer wav = {0};
+    unsigned char head[WAV_HEAD_BYTES];
+    wav_head(head, SPEECH_SAMPLE_RATE, (int64_t)(r->sound.n / 2));
+    buffer_append(&wav, head, sizeof head);
+    buffer_append(&wav, r->sound.at, r->sound.n);
+    buffer_append_text(line, ", \"audio\": {\"format\": \"wav\", \"data\": \"");
+    for (size_t i = 0; i < wav.n; i += 3) {
+        uint32_t bits = 0;
+        size_t n = wav.n - i < 3 ? wav.n - i : 3;
+        for (size_t k = 0; k < 3; k++) {
+            bits = bits << 8 | (k < n ? (unsigned char)wav.at[i + k] : 0);
+        }
+        for (size_t k = 0; k < 4; k++) {
+            buffer_append_byte(line, k <= n ? digits[bits >> (18 - 6 * k) & 63] : '=');
+        }
+    }
+    buffer_append_text(line, "\"}");
+    line->failed = line->failed || wav.failed || r->sound.failed;
+    buffer_free(&wav);
+}
+
 static void write_answer(batch *b, const request *r)
 {
     const generation *g = &r->generation;
@@ -106,6 +132,9 @@ static void write_answer(batch *b, const request *r)
         &line,
         ", \"choices\": [{\"index\": 0, \"message\": {\"role\": \"assistant\", \"content\": ");
     json_put_string(&line, r->text.at != NULL ? r->text.at : "", r->text.n);
+    if (r->voice.wanted) {
+        put_sound(&line, r);
+    }
     buffer_append_text(&line, "}, \"finish_reason\": \"");
     buffer_append_text(&line, finish_reason_name(g->finish));
     buffer_append_text(&line, "\"}], ");
@@ -122,6 +151,16 @@ static void on_done(void *arg, request *r)
     batch *b = arg;
     r->next = b->ended;
     b->ended = r;
+}
+
+/* As 16 bits, for the answer's WAV file. */
+static void keep_sound(void *arg, request *r, const float *samples, int32_t n)
+{
+    (void)arg;
+    if (buffer_reserve(&r->sound, 2 * (size_t)n)) {
+        wav_samples((unsigned char *)r->sound.at + r->sound.n, samples, (size_t)n);
+        r->sound.n += 2 * (size_t)n;
+    }
 }
 
 static void answer_ended(batch *b)
@@ -144,7 +183,7 @@ static void start_line(batch *b, const char *text, size_t n_bytes)
     cJSON *root = NULL;
     flo_err err;
     request *r;
-    request_ends ends = {b, NULL, on_done, NULL};
+    request_ends ends = {.arg = b, .done = on_done, .sound = keep_sound};
     request_from from = {.local_files = true}; /* the file is of the person who started the job */
     char custom_id[256] = "";
     flo_code code = json_parse_request(&root, text, n_bytes, &err);
@@ -328,7 +367,7 @@ static void note_done(void *arg, request *r)
 flo_code serve_one(job *j, const char *body, size_t n_bytes, bool json, flo_err *err)
 {
     request *r, *ended = NULL;
-    request_ends ends = {&ended, json ? NULL : print_delta, note_done, NULL};
+    request_ends ends = {.arg = &ended, .delta = json ? NULL : print_delta, .done = note_done};
     request_from from = {.local_files = true};
     flo_code code = request_start(&r, j, 1, body, n_bytes, &from, &ends, err);
     while (code == FLO_OK && ended == NULL) {

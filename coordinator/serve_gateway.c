@@ -28,6 +28,12 @@ static void on_delta(void *arg, request *r, const char *text, size_t n_bytes)
     gateway_link_delta(d->job->link, r->id, text, n_bytes);
 }
 
+static void on_sound(void *arg, request *r, const float *samples, int32_t n)
+{
+    door *d = arg;
+    gateway_link_sound(d->job->link, r->id, samples, n);
+}
+
 static void on_stage(void *arg, request *r, const char *what, double share)
 {
     door *d = arg;
@@ -95,7 +101,8 @@ static void start_request(door *d, const Flo__Submit *s)
 {
     flo_err err;
     request *r;
-    request_ends ends = {d, on_delta, on_done, on_stage};
+    request_ends ends = {
+        .arg = d, .delta = on_delta, .done = on_done, .sound = on_sound, .stage = on_stage};
     request_from from = {.local_files = s->local_files, .dump_path = s->dump};
     if (strcmp(s->kind, "verify") == 0) {
         run_verify(d, s);

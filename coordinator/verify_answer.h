@@ -10,7 +10,7 @@
 
 #include "coordinator/job.h"
 #include "coordinator/prompt.h"
-#include "coordinator/verify_rows.h"
+#include "coordinator/row_store.h"
 
 typedef struct answer_run { /* one answer */
     generation generation;

@@ -323,6 +323,15 @@ int64_t verify_case_thinning(char base[CASE_NAME_MAX], const char *tensor)
     return step > 0 ? step : 1;
 }
 
+tensor_view named_rows_view(const named_rows *r, bool flat)
+{
+    bool one = flat && (r->columns == 1 || r->n_rows == 1);
+    return (tensor_view){.dtype = r->is_ids ? DTYPE_I32 : DTYPE_F32,
+                         .n_dims = one ? 1 : 2,
+                         .shape = {one ? r->n_rows * r->columns : r->n_rows, r->columns},
+                         .data = r->data};
+}
+
 flo_code verify_case_compare(verify_report *r, const verify_case *c, const char *tensor,
                              const tensor_view *got, flo_err *err)
 {

@@ -11,6 +11,7 @@
 
 #include "common/checkpoint.h"
 #include "common/error.h"
+#include "coordinator/row_store.h"
 #include "coordinator/verify_compare.h"
 #include "coordinator/verify_report.h"
 
@@ -68,6 +69,9 @@ flo_code verify_case_ids(int32_t **ids, int32_t *n, const verify_case *c, const 
 /* A tensor's name without "_every8" and the like, and that number (1 without): the case has every
  * 8th of its rows, columns or samples. */
 int64_t verify_case_thinning(char base[CASE_NAME_MAX], const char *tensor);
+
+/* Rows as a tensor [n_rows][columns]; flat: one dimension where there is one row, or one column. */
+tensor_view named_rows_view(const named_rows *r, bool flat);
 
 /* Compares and reports. FLO_FAIL: the reference's tensor could not be read. */
 flo_code verify_case_compare(verify_report *r, const verify_case *c, const char *tensor,

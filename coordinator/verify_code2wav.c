@@ -10,7 +10,7 @@
 
 #include "common/json.h"
 #include "common/speech_cost.h"
-#include "coordinator/verify_rows.h"
+#include "coordinator/row_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,10 +8,10 @@
 
 #include "common/json.h"
 #include "common/wav.h"
+#include "coordinator/row_store.h"
 #include "coordinator/speech/speech_desk.h"
 #include "coordinator/verify_answer.h"
 #include "coordinator/verify_media.h"
-#include "coordinator/verify_rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -104,6 +104,45 @@ static void rows_written_in_any_order_are_read_back(void **state)
     checkpoint_close(c);
 }
 
+static void tensors_whose_sizes_come_late_are_read_back_with_the_others(void **state)
+{
+    (void)state;
+    const char *path = temp_path(folder, "out.safetensors");
+    const safetensors_entry later[] = {
+        {.name = "codes", .dtype = DTYPE_I64, .n_dims = 1, .shape = {3}},
+        {.name = "a name of exactly forty-eight bytes: \"\"\"\"\"\"\"\"\"\"\"",
+         .dtype = DTYPE_F32,
+         .n_dims = TENSOR_DIMS_MAX,
+         .shape = {1, 1, 1, 1, 1, 1}},
+        {.name = "none", .dtype = DTYPE_F32, .n_dims = 2, .shape = {0, 7}}};
+    const float one = 0.25f;
+    const void *data[] = {ids, &one, NULL};
+    safetensors_writer *w = NULL;
+    checkpoint *c = NULL;
+    flo_err err = {{0}};
+    int64_t got_ids[3];
+    float got_rows[3][2];
+    assert_int_equal(safetensors_create_open(&w, path, entries, N_ENTRIES, 3, &err), FLO_OK);
+    assert_int_equal(safetensors_add(w, &later[0], data[0], &err), FLO_OK);
+    write_entry_data(w);
+    for (size_t i = 1; i < 3; i++) {
+        assert_int_equal(safetensors_add(w, &later[i], data[i], &err), FLO_OK);
+    }
+    assert_int_equal(safetensors_finish(w, &err), FLO_OK);
+    assert_int_equal(checkpoint_open_file(&c, path, &err), FLO_OK);
+    assert_int_equal(checkpoint_count(c), N_ENTRIES + 3);
+    assert_int_equal(
+        checkpoint_read(c, checkpoint_find(c, "codes"), 0, got_ids, sizeof got_ids, &err), FLO_OK);
+    assert_memory_equal(got_ids, ids, sizeof ids);
+    assert_int_equal(
+        checkpoint_read(c, checkpoint_find(c, "hidden.0"), 0, got_rows, sizeof got_rows, &err),
+        FLO_OK);
+    assert_memory_equal(got_rows, rows, sizeof rows);
+    assert_non_null(checkpoint_find(c, later[1].name));
+    assert_int_equal(checkpoint_find(c, "none")->n_bytes, 0);
+    checkpoint_close(c);
+}
+
 static void a_row_never_written_is_a_failure_that_leaves_nothing(void **state)
 {
     (void)state;
@@ -188,6 +227,7 @@ int main(void)
 #define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(rows_written_in_any_order_are_read_back),
+        IN_FOLDER(tensors_whose_sizes_come_late_are_read_back_with_the_others),
         IN_FOLDER(a_row_never_written_is_a_failure_that_leaves_nothing),
         IN_FOLDER(an_abandoned_file_leaves_the_old_one),
         IN_FOLDER(no_room_is_a_failure_that_leaves_nothing),

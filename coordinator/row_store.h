@@ -1,13 +1,14 @@
 /*
- * verify_rows.h - tensors that come as rows, by name, kept in memory until they are compared.
+ * row_store.h - tensors that come as rows, by name, kept in memory.
  */
-#ifndef FLOTILLA_COORDINATOR_VERIFY_ROWS_H
-#define FLOTILLA_COORDINATOR_VERIFY_ROWS_H
+#ifndef FLOTILLA_COORDINATOR_ROW_STORE_H
+#define FLOTILLA_COORDINATOR_ROW_STORE_H
 
 #include "coordinator/generation.h"
-#include "coordinator/verify_compare.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct named_rows {
     char name[48];
@@ -34,9 +35,6 @@ flo_code row_store_append(row_store *s, const char *name, int64_t n, const float
 dump_sink row_store_sink(row_store *s);
 
 const named_rows *row_store_find(const row_store *s, const char *name); /* NULL: none */
-
-/* [n_rows][columns]; flat: one dimension where there is one row, or one column. */
-tensor_view named_rows_view(const named_rows *r, bool flat);
 
 void row_store_free(row_store *s);
 

@@ -1,7 +1,7 @@
 /*
- * verify_rows.c - a list of growing matrices.
+ * row_store.c - a list of growing matrices.
  */
-#include "coordinator/verify_rows.h"
+#include "coordinator/row_store.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,15 +87,6 @@ static flo_code take_rows(void *arg, const char *name, int32_t first, int32_t n_
 dump_sink row_store_sink(row_store *s)
 {
     return (dump_sink){.arg = s, .rows = take_rows};
-}
-
-tensor_view named_rows_view(const named_rows *r, bool flat)
-{
-    bool one = flat && (r->columns == 1 || r->n_rows == 1);
-    return (tensor_view){.dtype = r->is_ids ? DTYPE_I32 : DTYPE_F32,
-                         .n_dims = one ? 1 : 2,
-                         .shape = {one ? r->n_rows * r->columns : r->n_rows, r->columns},
-                         .data = r->data};
 }
 
 void row_store_free(row_store *s)
