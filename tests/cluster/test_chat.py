@@ -9,6 +9,7 @@ import select
 import signal
 import struct
 import subprocess
+import termios
 import time
 import unittest
 import wave
@@ -42,6 +43,10 @@ class Terminal:
         return before
 
     def say(self, text):
+        """Types; all but Ctrl-C only once the editor reads: what the terminal takes before is not the same (Ctrl-D is lost)."""
+        end = time.monotonic() + 20 * SLOWER
+        while text != b"\x03" and termios.tcgetattr(self.fd)[3] & termios.ICANON and time.monotonic() < end:
+            time.sleep(0.01)
         os.write(self.fd, text)
 
     def end(self):
