@@ -38,12 +38,19 @@ static int open_job(void **state)
     j->plan.n_stages = 1;
     j->plan.n_workers = 1;
     j->plan.kv_tokens = 1024;
+    j->plan.talker_tokens = 8192;
+    j->plan.workers[0] = (plan_worker){.rank = 1,
+                                       .has_talker = true,
+                                       .n_talker_experts = 8,
+                                       .has_code_predictor = true,
+                                       .has_code2wav = true};
     j->defaults = (sampling_defaults){
         .temperature = -1, .top_p = -1, .min_p = -1, .repetition_penalty = -1, .top_k = -1};
     bool sound = model_config_read(&j->model, j->model_folder, &err) == FLO_OK &&
                  tokenizer_open(&j->tokenizer, j->model_folder, &err) == FLO_OK &&
                  chat_template_open(&j->chat_template, j->model_folder, &err) == FLO_OK &&
-                 scheduler_new(&j->scheduler, NULL, &j->plan, &j->model, 1, &err) == FLO_OK;
+                 scheduler_new(&j->scheduler, NULL, &j->plan, &j->model, 1, &err) == FLO_OK &&
+                 speech_desk_new(&j->speech_desk, NULL, &j->plan, &j->model, 1, &err) == FLO_OK;
     if (!sound) {
         print_error("%s\n", err.text);
     }
@@ -53,6 +60,7 @@ static int open_job(void **state)
 static int close_job(void **state)
 {
     (void)state;
+    speech_desk_free(the_job.speech_desk);
     scheduler_free(the_job.scheduler);
     chat_template_free(the_job.chat_template);
     tokenizer_close(the_job.tokenizer);
@@ -75,6 +83,17 @@ static void stop(request *r)
     int before = n_done;
     scheduler_cancel(the_job.scheduler, &r->generation);
     assert_int_equal(n_done, before + 1);
+}
+
+/* A spoken one waits for its talker, who is not there. */
+static void stop_spoken(request *r)
+{
+    int before = n_done;
+    bool busy;
+    request_cancel(r);
+    speech_desk_pump(the_job.speech_desk, &busy);
+    assert_int_equal(n_done, before + 1);
+    assert_false(speech_desk_busy(the_job.speech_desk));
 }
 
 static void refused(const char *body, const char *name)
@@ -379,6 +398,95 @@ static void unsound_wishes_are_refused_by_name(void **state)
     assert_int_equal(read_defaults(many), FLO_FAIL);
 }
 
+static void speech_has_the_defaults_of_the_reference(void **state)
+{
+    (void)state;
+    request *r =
+        start("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"speech\": {}}");
+    const speech_how *how = &r->voice.how;
+    assert_true(r->voice.wanted && r->voice.is_open);
+    assert_int_equal(how->speaker_code, model_speaker(&the_job.model, "ethan")->id);
+    assert_true(how->temperature == 0.9 && how->top_p == 1 && how->repetition_penalty == 1.05);
+    assert_int_equal(how->top_k, 50);
+    assert_int_equal(how->max_new_tokens, 4096);
+    assert_false(how->exact || how->greedy);
+    stop_spoken(r);
+    r = start(beside("\"speech\": null"));
+    assert_false(r->voice.wanted);
+    stop(r);
+}
+
+static void speech_is_as_asked(void **state)
+{
+    (void)state;
+    request *r =
+        start("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], \"seed\": 9, \"speech\": "
+              "{\"speaker\": \"CHELSIE\", \"mode\": \"exact\", \"temperature\": 0.5, \"top_k\": 3, "
+              "\"top_p\": 0.25, \"repetition_penalty\": 2, \"greedy\": true, "
+              "\"max_new_tokens\": 17}}");
+    const speech_how *how = &r->voice.how;
+    assert_int_equal(how->speaker_code, model_speaker(&the_job.model, "chelsie")->id);
+    assert_true(how->exact && how->greedy);
+    assert_true(how->temperature == 0.5 && how->top_p == 0.25 && how->repetition_penalty == 2);
+    assert_int_equal(how->top_k, 3);
+    assert_int_equal(how->max_new_tokens, 17);
+    assert_true(how->seed != 9); /* the text draws from that */
+    stop_spoken(r);
+}
+
+static void speech_that_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    refused(beside("\"speech\": 3"), "speech");
+    refused(beside("\"speech\": {\"volume\": 11}"), "volume");
+    refused(beside("\"speech\": {\"speaker\": \"Bob\"}"), "aiden, chelsie, ethan");
+    refused(beside("\"speech\": {\"speaker\": 3}"), "speaker");
+    refused(beside("\"speech\": {\"mode\": \"loud\"}"), "mode");
+    refused(beside("\"speech\": {\"greedy\": 1}"), "greedy");
+    refused(beside("\"speech\": {\"temperature\": -1}"), "temperature");
+    refused(beside("\"speech\": {\"top_k\": 1.5}"), "top_k");
+    refused(beside("\"speech\": {\"max_new_tokens\": 0}"), "max_new_tokens");
+    refused("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], "
+            "\"speech\": {\"max_new_tokens\": 8192}}",
+            "--talker-max-new-tokens");
+    the_job.plan.workers[0].has_talker = false;
+    refused(beside("\"speech\": {}"), "--no-speech");
+    the_job.plan.workers[0].has_talker = true;
+    the_job.model.has_talker = false;
+    refused(beside("\"speech\": {}"), "talker");
+    the_job.model.has_talker = true;
+}
+
+static void a_given_text_is_an_answer_that_is_over(void **state)
+{
+    (void)state;
+    request *r = start("{\"speak\": \"Hello <|im_end|> there\", \"speech\": {}}");
+    const generation *g = &r->generation;
+    assert_true(r->text_over && r->voice.is_open);
+    assert_int_equal(g->ids[g->n_ids - 1], the_job.model.tokens.im_end);
+    for (int32_t i = 0; i + 1 < g->n_ids; i++) {
+        assert_true(g->ids[i] != the_job.model.tokens.im_end); /* as text, not as a token */
+    }
+    assert_int_equal(r->text.n, strlen("Hello <|im_end|> there"));
+    assert_false(r->voice.prompt.silent);
+    stop_spoken(r);
+    r = start("{\"speak\": \"Hi\", \"speech\": {}, \"messages\": [{\"role\": \"user\", "
+              "\"content\": \"Greet me\"}]}");
+    stop_spoken(r);
+}
+
+static void a_given_text_that_cannot_be_spoken_is_refused(void **state)
+{
+    (void)state;
+    refused("{\"speak\": \"\", \"speech\": {}}", "speak");
+    refused("{\"speak\": 3, \"speech\": {}}", "speak");
+    refused("{\"speak\": \"x\"}", "speech");
+    refused(beside("\"speak\": \"x\", \"speech\": {}"), "messages");
+    refused("{\"speak\": \"x\", \"speech\": {}, \"messages\": [{\"role\": \"user\", \"content\": "
+            "[{\"type\": \"image\", \"image\": \"a.png\"}]}]}",
+            "media");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -394,6 +502,11 @@ int main(void)
         cmocka_unit_test(a_prompt_over_the_cache_is_refused_in_numbers),
         cmocka_unit_test(a_checkpoints_wishes_are_read),
         cmocka_unit_test(unsound_wishes_are_refused_by_name),
+        cmocka_unit_test(speech_has_the_defaults_of_the_reference),
+        cmocka_unit_test(speech_is_as_asked),
+        cmocka_unit_test(speech_that_cannot_be_is_refused),
+        cmocka_unit_test(a_given_text_is_an_answer_that_is_over),
+        cmocka_unit_test(a_given_text_that_cannot_be_spoken_is_refused),
     };
     return cmocka_run_group_tests(tests, open_job, close_job);
 }
