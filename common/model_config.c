@@ -1117,8 +1117,12 @@ const char *model_variant_name(model_variant v)
 
 void model_config_keep_layers(model_config *c, int32_t n)
 {
-    if (n > 0 && n < c->text.n_layers) {
-        c->text.n_layers = n;
+    if (n <= 0 || n >= c->text.n_layers) {
+        return;
+    }
+    c->text.n_layers = n;
+    if (c->has_talker && c->talker.accept_hidden_layer >= n) {
+        c->talker.accept_hidden_layer = n - 1;
     }
 }
 
@@ -1188,6 +1192,61 @@ static uint64_t encoders_fingerprint(uint64_t hash, const model_config *c)
                       (size_t)v->n_deepstack * sizeof v->deepstack_layers[0]);
 }
 
+/* Numbers that talker, code predictor and vocoder share the names of. */
+static uint64_t hash_reals(uint64_t hash, float eps, double theta)
+{
+    const double reals[] = {(double)eps, theta};
+    return hash_bytes(hash, reals, sizeof reals);
+}
+
+static uint64_t talker_fingerprint(uint64_t hash, const talker_config *t)
+{
+    const int32_t values[] = {
+        t->vocab_size,          t->hidden_size,        t->n_layers,         t->n_heads,
+        t->n_kv_heads,          t->head_dim,           t->n_experts,        t->n_experts_per_token,
+        t->expert_size,         t->shared_expert_size, t->projection_size,  t->thinker_hidden_size,
+        t->norm_topk_prob,      t->mrope_section[0],   t->mrope_section[1], t->mrope_section[2],
+        t->accept_hidden_layer, t->n_code_groups,      t->codec_pad,        t->codec_bos,
+        t->codec_eos,           t->codec_nothink,      t->codec_think_bos,  t->codec_think_eos,
+    };
+    return hash_reals(hash_bytes(hash, values, sizeof values), t->rms_norm_eps, t->rope_theta);
+}
+
+static uint64_t predictor_fingerprint(uint64_t hash, const code_predictor_config *p)
+{
+    const int32_t values[] = {
+        p->vocab_size, p->hidden_size, p->n_layers,          p->n_heads,
+        p->n_kv_heads, p->head_dim,    p->intermediate_size, p->n_code_groups,
+    };
+    return hash_reals(hash_bytes(hash, values, sizeof values), p->rms_norm_eps, p->rope_theta);
+}
+
+static uint64_t code2wav_fingerprint(uint64_t hash, const code2wav_config *v)
+{
+    const int32_t values[] = {
+        v->codebook_size,  v->n_quantizers, v->hidden_size,      v->n_layers,
+        v->n_heads,        v->n_kv_heads,   v->head_dim,         v->intermediate_size,
+        v->sliding_window, v->decoder_dim,  v->n_upsample_rates, v->n_upsampling_ratios,
+    };
+    hash = hash_bytes(hash, values, sizeof values);
+    hash = hash_bytes(hash, v->upsample_rates,
+                      (size_t)v->n_upsample_rates * sizeof v->upsample_rates[0]);
+    hash = hash_bytes(hash, v->upsampling_ratios,
+                      (size_t)v->n_upsampling_ratios * sizeof v->upsampling_ratios[0]);
+    return hash_reals(hash, v->rms_norm_eps, v->rope_theta);
+}
+
+static uint64_t speech_fingerprint(uint64_t hash, const model_config *c)
+{
+    const int32_t has[] = {c->has_talker, c->has_code2wav};
+    hash = hash_bytes(hash, has, sizeof has);
+    if (c->has_talker) {
+        hash = talker_fingerprint(hash, &c->talker);
+        hash = predictor_fingerprint(hash, &c->code_predictor);
+    }
+    return c->has_code2wav ? code2wav_fingerprint(hash, &c->code2wav) : hash;
+}
+
 uint64_t model_config_fingerprint(const model_config *c)
 {
     const text_config *t = &c->text;
@@ -1201,5 +1260,6 @@ uint64_t model_config_fingerprint(const model_config *c)
     for (int32_t i = 0; i < t->n_layers; i++) {
         values[n++] = t->layer_is_sparse[i];
     }
-    return encoders_fingerprint(hash_bytes(HASH_START, values, n * sizeof values[0]), c);
+    uint64_t hash = hash_bytes(HASH_START, values, n * sizeof values[0]);
+    return speech_fingerprint(encoders_fingerprint(hash, c), c);
 }

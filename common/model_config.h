@@ -143,7 +143,8 @@ flo_code model_config_read_shapes(model_config *c, const char *folder, flo_err *
 flo_code model_config_parse(model_config *c, const char *json, const char *name, flo_err *err);
 
 /* Leaves the first n thinker layers of a configuration (n from 1; 0, or more than there are: all):
- * for measurements on machines that cannot hold all of them. */
+ * for measurements on machines that cannot hold all of them. The talker listens to the input of the
+ * last of them where its own is gone. */
 void model_config_keep_layers(model_config *c, int32_t n);
 
 /* The decoder layers of the talker and of the code predictor, in the thinker's terms: what
@@ -155,7 +156,7 @@ void model_predictor_layers(text_config *t, const code_predictor_config *c);
 /* The speaker of that name in any case; NULL: unknown. */
 const speaker *model_speaker(const model_config *c, const char *name);
 
-/* A hash of the numbers that the thinker and the encoders compute with; equal configurations give
+/* A hash of the numbers that thinker, encoders and speech compute with; equal configurations give
  * equal hashes. */
 uint64_t model_config_fingerprint(const model_config *c);
 

@@ -304,6 +304,58 @@ static void the_tiny_configuration_is_what_its_file_says(void **state)
     assert_int_equal(config.tokens.image, 3815);
 }
 
+static void the_fingerprint_knows_the_numbers_of_speech(void **state)
+{
+    (void)state;
+    flo_err err = {{0}};
+    assert_int_equal(model_config_read(&other, source_path("tests/golden/tiny-omni"), &err),
+                     FLO_OK);
+    int32_t *const numbers[] = {&config.talker.hidden_size,
+                                &config.talker.shared_expert_size,
+                                &config.talker.mrope_section[1],
+                                &config.talker.accept_hidden_layer,
+                                &config.talker.codec_think_eos,
+                                &config.code_predictor.n_layers,
+                                &config.code_predictor.intermediate_size,
+                                &config.code2wav.sliding_window,
+                                &config.code2wav.upsample_rates[3],
+                                &config.code2wav.upsampling_ratios[1]};
+    uint64_t as_read = model_config_fingerprint(&other);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        config = other;
+        assert_true(model_config_fingerprint(&config) == as_read);
+        ++*numbers[i];
+        assert_true(model_config_fingerprint(&config) != as_read);
+    }
+    config = other;
+    config.talker.norm_topk_prob = !config.talker.norm_topk_prob;
+    assert_true(model_config_fingerprint(&config) != as_read);
+    config = other;
+    config.code2wav.rms_norm_eps *= 2;
+    assert_true(model_config_fingerprint(&config) != as_read);
+    config = other;
+    config.code_predictor.rope_theta *= 2;
+    assert_true(model_config_fingerprint(&config) != as_read);
+}
+
+static void the_talker_listens_to_a_layer_that_is_left(void **state)
+{
+    (void)state;
+    flo_err err = {{0}};
+    assert_int_equal(model_config_read(&config, source_path("tests/golden/tiny-omni"), &err),
+                     FLO_OK);
+    int32_t n_layers = config.text.n_layers, accepts = config.talker.accept_hidden_layer;
+    model_config_keep_layers(&config, n_layers + 1);
+    model_config_keep_layers(&config, 0);
+    model_config_keep_layers(&config, accepts + 1);
+    assert_int_equal(config.text.n_layers, accepts + 1);
+    assert_int_equal(config.talker.accept_hidden_layer, accepts);
+    model_config_keep_layers(&config, accepts);
+    assert_int_equal(config.talker.accept_hidden_layer, accepts - 1);
+    model_config_keep_layers(&config, 1);
+    assert_int_equal(config.talker.accept_hidden_layer, 0);
+}
+
 static void the_published_configurations_are_read(void **state)
 {
     (void)state;
@@ -469,6 +521,8 @@ int main(void)
         cmocka_unit_test(what_is_no_such_checkpoint_is_wrong_use),
         cmocka_unit_test(both_spellings_give_the_same_configuration),
         cmocka_unit_test(the_tiny_configuration_is_what_its_file_says),
+        cmocka_unit_test(the_fingerprint_knows_the_numbers_of_speech),
+        cmocka_unit_test(the_talker_listens_to_a_layer_that_is_left),
         cmocka_unit_test(the_published_configurations_are_read),
         cmocka_unit_test(the_rope_fields_keep_their_precedence),
         cmocka_unit_test(absent_fields_take_the_published_default_and_are_named),
