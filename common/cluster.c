@@ -156,6 +156,11 @@ static const field pin_fields[] = {
      .offset = offsetof(cluster_pin, host),
      .max = 256,
      .required = true},
+    {.key = "workers",
+     .kind = FIELD_INTEGER,
+     .offset = offsetof(cluster_pin, n_workers),
+     .min = 1,
+     .max = CLUSTER_WORKERS_MAX},
 };
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
@@ -412,10 +417,13 @@ static flo_code read_pin(cluster *c, const cJSON *object, flo_err *err)
     if (host_find(c, pin->host) == NULL) {
         return flo_fail(err, FLO_USAGE, "%s.host: \"%s\" is not among the hosts", place, pin->host);
     }
-    for (int32_t i = 0; i < c->n_pins; i++) {
-        if (strcmp(c->pins[i].part, pin->part) == 0) {
-            return flo_fail(err, FLO_USAGE, "%s.part: \"%s\" is pinned twice", place, pin->part);
-        }
+    if (pin->n_workers > 0 && strcmp(pin->part, "talker") != 0) {
+        return flo_fail(err, FLO_USAGE,
+                        "%s.workers: only the talker can be divided, \"%s\" is on one worker",
+                        place, pin->part);
+    }
+    if (cluster_pin_of(c, pin->part) != NULL) {
+        return flo_fail(err, FLO_USAGE, "%s.part: \"%s\" is pinned twice", place, pin->part);
     }
     c->n_pins++;
     return FLO_OK;
@@ -783,11 +791,11 @@ flo_code cluster_deal(cluster *c, int32_t n_workers, int32_t local_nodes, flo_er
     return FLO_OK;
 }
 
-const char *cluster_pin_host(const cluster *c, const char *part)
+const cluster_pin *cluster_pin_of(const cluster *c, const char *part)
 {
     for (int32_t i = 0; i < c->n_pins; i++) {
         if (strcmp(c->pins[i].part, part) == 0) {
-            return c->pins[i].host;
+            return &c->pins[i];
         }
     }
     return NULL;

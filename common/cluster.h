@@ -7,8 +7,6 @@
  * refused with the place in the file. Whether the hosts exist is found out by those who go there.
  *
  * `memory` is for each worker. `cores` and `read_gb_per_s` are the host's, shared by its workers.
- * Pins of parts that this version does not place (speech) are checked and kept; they have no effect
- * until those parts are built.
  */
 #ifndef FLOTILLA_COMMON_CLUSTER_H
 #define FLOTILLA_COMMON_CLUSTER_H
@@ -44,6 +42,7 @@ typedef struct cluster_host {
 typedef struct cluster_pin {
     char part[64];
     char host[256];
+    int32_t n_workers; /* that divide the talker's experts; 0: as few as have room */
 } cluster_pin;
 
 typedef struct cluster {
@@ -104,8 +103,9 @@ typedef struct cluster_seat {
     const char *model;     /* "": not said */
 } cluster_seat;
 
-/* The host that a part ("audio_encoder", "vision_encoder") is pinned to; NULL: none. */
-const char *cluster_pin_host(const cluster *c, const char *part);
+/* The pin of a part ("audio_encoder", "vision_encoder", "talker", "code_predictor", "code2wav");
+ * NULL: none. */
+const cluster_pin *cluster_pin_of(const cluster *c, const char *part);
 
 int32_t cluster_workers(const cluster *c);
 cluster_seat cluster_seat_of(const cluster *c, int32_t rank); /* 1..cluster_workers */

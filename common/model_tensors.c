@@ -405,6 +405,17 @@ static void code2wav_part(walk *w, const code2wav_config *c)
     with_bias(w, "conv", SHAPE(1, channels, 7), 1);
 }
 
+static void speech_parts(walk *w, const model_config *m)
+{
+    if (m->has_talker) {
+        talker_part(w, &m->talker);
+        code_predictor_part(w, &m->code_predictor);
+    }
+    if (m->has_code2wav) {
+        code2wav_part(w, &m->code2wav);
+    }
+}
+
 /* ---- the whole list ---- */
 
 void model_tensors_each(const model_config *m, const checkpoint *c,
@@ -413,13 +424,7 @@ void model_tensors_each(const model_config *m, const checkpoint *c,
     walk w = {.visit = visit, .arg = arg, .c = c};
     text_part(&w, &m->text);
     encoder_parts(&w, m);
-    if (m->has_talker) {
-        talker_part(&w, &m->talker);
-        code_predictor_part(&w, &m->code_predictor);
-    }
-    if (m->has_code2wav) {
-        code2wav_part(&w, &m->code2wav);
-    }
+    speech_parts(&w, m);
 }
 
 const char *model_component_name(model_component p)
@@ -545,7 +550,7 @@ flo_code model_expert_find(const checkpoint *c, const text_config *t, const char
                                           : find_single(c, t, of_layer, expert, which, out, err);
 }
 
-/* ---- the thinker's faults ---- */
+/* ---- the faults of a checkpoint ---- */
 
 typedef struct fault_list {
     const checkpoint *c;
@@ -567,16 +572,18 @@ static void check_visited(void *arg, const expected_tensor *t)
     f->n++;
 }
 
-size_t model_thinker_check(const checkpoint *c, const model_config *m, bool with_encoders,
-                           size_t faults_max,
-                           void (*seen)(void *arg, const char *name, const char *sentence),
-                           void *arg)
+size_t model_parts_check(const checkpoint *c, const model_config *m, bool with_encoders,
+                         bool with_speech, size_t faults_max,
+                         void (*seen)(void *arg, const char *name, const char *sentence), void *arg)
 {
     fault_list faults = {.c = c, .n_max = faults_max, .seen = seen, .arg = arg};
     walk w = {.visit = check_visited, .arg = &faults, .c = c};
     text_part(&w, &m->text);
     if (with_encoders) {
         encoder_parts(&w, m);
+    }
+    if (with_speech) {
+        speech_parts(&w, m);
     }
     return faults.n;
 }

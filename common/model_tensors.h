@@ -71,12 +71,13 @@ flo_code model_expert_find(const checkpoint *c, const text_config *t, const char
                            int32_t layer, int32_t expert, expert_matrix which, tensor_range *out,
                            flo_err *err);
 
-/* Names of what the thinker (embedding, layers, norm, LM head; with_encoders: also the audio and
- * vision encoders that the configuration has) lacks or has with another shape. Calls seen(arg,
- * name, sentence) for each fault, at most faults_max times; returns the number of all faults. */
-size_t model_thinker_check(const checkpoint *c, const model_config *m, bool with_encoders,
-                           size_t faults_max,
-                           void (*seen)(void *arg, const char *name, const char *sentence),
-                           void *arg);
+/* Names of what the thinker (embedding, layers, norm, LM head; with_encoders, with_speech: also the
+ * audio and vision encoders, or talker, code predictor and vocoder, as far as the configuration has
+ * them) lacks or has with another shape. Calls seen(arg, name, sentence) for each fault, at most
+ * faults_max times; returns the number of all faults. */
+size_t model_parts_check(const checkpoint *c, const model_config *m, bool with_encoders,
+                         bool with_speech, size_t faults_max,
+                         void (*seen)(void *arg, const char *name, const char *sentence),
+                         void *arg);
 
 #endif

@@ -29,7 +29,7 @@ static cJSON *range(int32_t first, int32_t n)
 
 static cJSON *parts_of(const plan_worker *w)
 {
-    const char *parts[5];
+    const char *parts[3 + PART_COUNT];
     int n = 0;
     if (w->has_embedding) {
         parts[n++] = "embedding";
@@ -40,11 +40,10 @@ static cJSON *parts_of(const plan_worker *w)
     if (w->n_vocab_rows > 0) {
         parts[n++] = "lm_head";
     }
-    if (w->has_audio_encoder) {
-        parts[n++] = "audio_encoder";
-    }
-    if (w->has_vision_encoder) {
-        parts[n++] = "vision_encoder";
+    for (int part = 0; part < PART_COUNT; part++) {
+        if (plan_has_part(w, (plan_part)part)) {
+            parts[n++] = plan_part_name((plan_part)part);
+        }
     }
     return cJSON_CreateStringArray(parts, n);
 }
@@ -59,6 +58,7 @@ static cJSON *worker_to_json(const plan_worker *w, const plan_worker_facts *fact
         add(o, "experts", range(w->first_expert, w->n_experts)) &&
         add(o, "kv_heads", range(w->first_kv_head, w->n_kv_heads)) &&
         add(o, "lm_head_rows", range(w->first_vocab_row, w->n_vocab_rows)) &&
+        add(o, "talker_experts", range(w->first_talker_expert, w->n_talker_experts)) &&
         add(o, "parts", parts_of(w)) && add_number(o, "weight_bytes", (double)w->weight_bytes) &&
         add_number(o, "kv_bytes", (double)w->kv_bytes) &&
         add_number(o, "work_bytes", (double)w->work_bytes) &&
@@ -91,12 +91,25 @@ static bool add_workers(cJSON *o, const plan *p, const plan_request *request)
     return list != NULL;
 }
 
+/* What the parts that were left out would weigh. */
+static bool add_saved(cJSON *o, const plan_request *request)
+{
+    uint64_t media = plan_media_saved_bytes(request), speech = plan_speech_saved_bytes(request);
+    if (media == 0 && speech == 0) {
+        return true;
+    }
+    cJSON *saved = cJSON_AddObjectToObject(o, "saved_bytes");
+    return saved != NULL && (media == 0 || add_number(saved, "media", (double)media)) &&
+           (speech == 0 || add_number(saved, "speech", (double)speech));
+}
+
 cJSON *plan_to_json(const plan *p, const plan_request *request)
 {
     cJSON *o = cJSON_CreateObject();
     bool whole =
         cJSON_AddTrueToObject(o, "fits") != NULL && add_workers(o, p, request) &&
         add_coordinator(o, p, request) && add_number(o, "kv_tokens", (double)p->kv_tokens) &&
+        add_number(o, "talker_tokens", (double)p->talker_tokens) && add_saved(o, request) &&
         add_number(o, "stages", p->n_stages) && cJSON_AddStringToObject(o, "weights", "bf16") &&
         cJSON_AddBoolToObject(o, "deterministic", p->deterministic);
     if (!whole) {

@@ -1,5 +1,5 @@
 /*
- * plan_parts.c - bytes of the model's parts and of a worker's buffers; dealing items to workers.
+ * plan_parts.c - bytes of the thinker's parts; who holds a part; dealing items to workers.
  *
  * Sizes are those of the packed layouts, padding included, so a plan's bytes are what a worker
  * allocates. Configurations are not trusted: sums and products stop at 2^62, which fits nowhere.
@@ -8,22 +8,12 @@
 
 #include "common/arena.h"
 #include "common/check.h"
-#include "common/options.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static const uint64_t bytes_limit = (uint64_t)1 << 62;
-
-enum {
-    HEADER_BYTES = 64 << 10,             /* of a message, beside its rows */
-    LIST_BYTES = (1 << 20) + (64 << 10), /* of messages, and what lines of 64 bytes leave over */
-    LOGIT_BYTES =
-        20, /* in its row, and as id, value and both together in a shortlist of them all */
-    LOGIT_MESSAGE_BYTES = 9,          /* the same in a message: id and value, packed */
-    MESSAGES_OUT = 16,                /* that may be under way at a time */
-    THREAD_SCRATCH_BYTES = 256 << 10, /* scores, quantised rows and the like of one thread */
-};
 
 uint64_t plan_add(uint64_t a, uint64_t b)
 {
@@ -37,8 +27,7 @@ uint64_t plan_times(uint64_t a, uint64_t b)
     return __builtin_mul_overflow(a, b, &product) || product > bytes_limit ? bytes_limit : product;
 }
 
-/* a * b * n_bytes of an array [a][b]. */
-static uint64_t array_bytes(int64_t a, int64_t b, uint64_t n_bytes)
+uint64_t plan_buffer_bytes(int64_t a, int64_t b, uint64_t n_bytes)
 {
     return a <= 0 || b <= 0 ? 0 : plan_times(plan_times((uint64_t)a, (uint64_t)b), n_bytes);
 }
@@ -49,19 +38,19 @@ uint64_t plan_matrix_bytes(int64_t rows, int64_t columns)
         return 0;
     }
     int64_t panels = rows / PANEL_ROWS + (rows % PANEL_ROWS != 0);
-    return plan_times(array_bytes(panels, PANEL_ROWS, 1),
-                      array_bytes(columns / 2 + columns % 2, 2, sizeof(uint16_t)));
+    return plan_times(plan_buffer_bytes(panels, PANEL_ROWS, 1),
+                      plan_buffer_bytes(columns / 2 + columns % 2, 2, sizeof(uint16_t)));
 }
 
 uint64_t plan_array_bytes(int64_t a, int64_t b, uint64_t n_bytes)
 {
-    uint64_t bytes = array_bytes(a, b, n_bytes);
+    uint64_t bytes = plan_buffer_bytes(a, b, n_bytes);
     return plan_times(bytes / ARENA_ALIGN + (bytes % ARENA_ALIGN != 0), ARENA_ALIGN);
 }
 
 uint64_t plan_kv_token_bytes(const model_config *m, int32_t n_layers)
 {
-    return plan_times(array_bytes(m->text.n_kv_heads, m->text.head_dim, 2 * sizeof(float)),
+    return plan_times(plan_buffer_bytes(m->text.n_kv_heads, m->text.head_dim, 2 * sizeof(float)),
                       (uint64_t)n_layers);
 }
 
@@ -143,186 +132,86 @@ uint64_t plan_thinker_bytes(const model_config *m, const plan_worker *w)
     return plan_add(n, w->has_final_norm ? parts.final_norm : 0);
 }
 
-/* The buffers of a worker */
+/* The parts that are whole on a worker */
 
-static bool has_dense_layer(const text_config *t)
+const char *plan_part_name(plan_part part)
 {
-    for (int32_t i = 0; i < t->n_layers; i++) {
-        if (!t->layer_is_sparse[i]) {
-            return true;
-        }
-    }
-    return false;
+    static const char *const names[PART_COUNT] = {"audio_encoder", "vision_encoder", "talker",
+                                                  "code_predictor", "code2wav"};
+    CHECK((size_t)part < PART_COUNT);
+    return names[part];
 }
 
-typedef struct term_list {
-    plan_work_term *terms;
-    int32_t n;
-} term_list;
-
-static void term(term_list *l, const char *name, uint64_t n_bytes)
+bool *plan_part_flag(plan_worker *w, plan_part part)
 {
-    if (n_bytes > 0) {
-        CHECK(l->n < PLAN_WORK_TERMS_MAX);
-        l->terms[l->n++] = (plan_work_term){name, n_bytes};
-    }
+    bool *const flags[PART_COUNT] = {&w->has_audio_encoder, &w->has_vision_encoder, &w->has_talker,
+                                     &w->has_code_predictor, &w->has_code2wav};
+    CHECK((size_t)part < PART_COUNT);
+    return flags[part];
 }
 
-/* f32 [STEP_ROWS_MAX][width] */
-static uint64_t rows_bytes(int64_t width)
+bool plan_has_part(const plan_worker *w, plan_part part)
 {
-    return array_bytes(STEP_ROWS_MAX, width, sizeof(float));
+    const bool has[PART_COUNT] = {w->has_audio_encoder, w->has_vision_encoder, w->has_talker,
+                                  w->has_code_predictor, w->has_code2wav};
+    CHECK((size_t)part < PART_COUNT);
+    return has[part];
 }
 
-/* What the home computes in: one layer at a time, so nothing here grows with the layers. */
-static void home_terms(term_list *l, const model_config *m)
+bool plan_part_is_speech(plan_part part)
 {
-    const text_config *t = &m->text;
-    int64_t h = t->hidden_size;
-    term(l, "hidden rows", rows_bytes(h));
-    term(l, "normed rows", rows_bytes(h));
-    term(l, "queries", rows_bytes((int64_t)t->n_heads * t->head_dim));
-    term(l, "keys and values", rows_bytes((int64_t)t->n_kv_heads * t->head_dim * 2));
-    term(l, "attention out", rows_bytes((int64_t)t->n_heads * t->head_dim));
-    term(l, "block result", rows_bytes(h));
-    term(l, "cosines and sines", rows_bytes(t->head_dim));
-    term(l, "router", rows_bytes((int64_t)t->n_experts + 4 * (int64_t)t->n_experts_per_token));
-    if (has_dense_layer(t)) {
-        int64_t padded = ((int64_t)t->dense_size + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
-        term(l, "dense gate and up", rows_bytes(2 * padded));
-        term(l, "dense products", rows_bytes(t->dense_size));
-        term(l, "dense rows", rows_bytes(2 * h));
-    }
-    if (m->has_vision) {
-        term(l, "deep-stack rows", rows_bytes((int64_t)m->vision.n_deepstack * h));
-    }
+    return part >= PART_TALKER;
 }
 
-/* Rows grouped by owned expert: a token's row is there once for each of its experts that lives
- * here. Gate and up are whole panels of 64 columns. */
-static void expert_terms(term_list *l, const text_config *t, int32_t n_owned)
+bool plan_model_has_part(const model_config *m, plan_part part)
 {
-    int64_t copies = n_owned < t->n_experts_per_token ? n_owned : t->n_experts_per_token;
-    int64_t padded = ((int64_t)t->expert_size + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
-    term(l, "grouped rows", rows_bytes(copies * t->hidden_size));
-    term(l, "grouped gate and up", rows_bytes(2 * copies * padded));
-    term(l, "grouped products", rows_bytes(copies * t->expert_size));
-    term(l, "grouped results", rows_bytes(copies * t->hidden_size));
-    term(l, "results by row", rows_bytes(copies * t->hidden_size));
+    bool speaks = m->has_talker && m->has_code2wav;
+    return part == PART_AUDIO ? m->has_audio : part == PART_VISION ? m->has_vision : speaks;
 }
 
-/* Slots that messages are packed into and arrive in. */
-static void message_terms(term_list *l, const plan_request *r, const plan_worker *w)
+bool plan_wants_part(const plan_request *r, plan_part part)
 {
-    const model_config *m = r->model;
-    const text_config *t = &m->text;
-    int64_t h = t->hidden_size;
-    int32_t n_stages = plan_request_stages(r);
-    int64_t n_peers = plan_dealt_size(r->n_workers, n_stages, w->stage) - 1;
-    int64_t n_deep = m->has_vision ? m->vision.n_deepstack : 0;
-    int64_t k = t->n_experts_per_token;
-    int64_t copies = r->deterministic ? k : 1;
-    term(l, "lists", plan_add(LIST_BYTES, rows_bytes(4 * (k + 2))));
-    if (w->place == 0) {
-        if (t->n_experts > 0) {
-            term(l, "choices of each worker",
-                 plan_times((uint64_t)(n_peers + 1), rows_bytes(5 + 2 * k)));
-        }
-        term(l, "results of peers", n_peers > 0 ? rows_bytes(k * h) : 0);
-        uint64_t activations = plan_add(rows_bytes(h * (1 + n_deep)), HEADER_BYTES);
-        term(l, "activations in", plan_times(2, activations));
-        term(l, "activations out", w->stage < n_stages - 1 ? activations : 0);
-        uint64_t choice = plan_add(rows_bytes(2 * k), HEADER_BYTES);
-        term(l, "expert rows out", array_bytes(n_peers, 1, plan_add(rows_bytes(h), choice)));
-        term(l, "expert rows back",
-             array_bytes(n_peers, 1, plan_add(rows_bytes(h * copies), HEADER_BYTES)));
-    } else {
-        term(l, "expert rows in", plan_times(2, plan_add(rows_bytes(h), HEADER_BYTES)));
-        term(l, "expert rows out", plan_add(rows_bytes(h * copies), HEADER_BYTES));
-    }
-    if (w->stage == n_stages - 1) { /* computed, and in the message that carries them */
-        term(l, "rows for the LM head", rows_bytes(h));
-        /* Each row of the vocabulary costs every owner the same: plan.c deals them by that price.
-         */
-        term(l, "logits",
-             array_bytes(PLAN_LOGIT_ROWS, w->n_vocab_rows, LOGIT_BYTES + LOGIT_MESSAGE_BYTES));
-        if (w->place == 0) { /* ids, values, sums of grains, and a sort of two */
-            term(l, "logits merged",
-                 array_bytes(4 * PLAN_LOGIT_ROWS + 2, t->vocab_size, sizeof(float)));
-            term(l, "logits out", array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, LOGIT_MESSAGE_BYTES));
-        }
-    }
+    bool left_out = plan_part_is_speech(part) ? r->no_speech : r->no_media;
+    return plan_model_has_part(r->model, part) && !left_out;
 }
 
-/* Jobs, and the messages that bring their input and carry their results. */
-static void encoder_terms(term_list *l, const plan_request *r, const plan_worker *w)
+const char *plan_part_host(const plan_request *r, plan_part part)
 {
-    const model_config *m = r->model;
-    if (w->has_audio_encoder) {
-        term(l, "sounds", plan_audio_region_bytes(&m->audio));
-    }
-    if (w->has_vision_encoder) {
-        int64_t patches = plan_vision_patches_max(r, r->kv_tokens);
-        term(l, "pictures", plan_vision_region_bytes(&m->vision, patches));
-    }
-    if (w->has_audio_encoder || w->has_vision_encoder) {
-        int64_t n_deep = m->has_vision ? m->vision.n_deepstack : 0;
-        int64_t row = (int64_t)m->text.hidden_size * (1 + n_deep);
-        uint64_t part = plan_add(array_bytes(row, 1, sizeof(float)), EMBEDDINGS_PART_BYTES);
-        term(l, "media in", ENCODE_PART_BYTES);
-        term(l, "embeddings out",
-             plan_times(part < rows_bytes(row) ? part : rows_bytes(row), MESSAGES_OUT));
-    }
+    const char *const hosts[PART_COUNT] = {r->audio_host, r->vision_host, r->talker_host,
+                                           r->predictor_host, r->code2wav_host};
+    CHECK((size_t)part < PART_COUNT);
+    return hosts[part];
 }
 
-int32_t plan_work_terms(plan_work_term terms[PLAN_WORK_TERMS_MAX], const plan_request *r,
-                        const plan_worker *w)
+uint64_t plan_media_saved_bytes(const plan_request *r)
 {
-    term_list l = {.terms = terms};
-    if (w->place == 0) {
-        home_terms(&l, r->model);
-    }
-    if (w->n_experts > 0) {
-        expert_terms(&l, &r->model->text, w->n_experts);
-    }
-    message_terms(&l, r, w);
-    encoder_terms(&l, r, w);
-    term(&l, "load staging", PLAN_STAGING_BYTES);
-    int32_t n_threads = r->workers != NULL && w->rank >= 1 ? r->workers[w->rank - 1].n_threads : 0;
-    term(&l, "threads", array_bytes(n_threads, 1, THREAD_SCRATCH_BYTES));
-    return l.n;
+    return r->no_media ? plan_add(plan_audio_bytes(r->model), plan_vision_bytes(r->model)) : 0;
 }
 
-uint64_t plan_work_bytes(const plan_request *r, const plan_worker *w)
+uint64_t plan_speech_saved_bytes(const plan_request *r)
 {
-    plan_work_term terms[PLAN_WORK_TERMS_MAX];
-    int32_t n = plan_work_terms(terms, r, w);
-    uint64_t sum = 0;
-    for (int32_t i = 0; i < n; i++) {
-        sum = plan_add(sum, terms[i].n_bytes);
+    plan_worker all = {.has_talker = true, .n_talker_experts = r->model->talker.n_experts};
+    if (!r->no_speech || !plan_model_has_part(r->model, PART_TALKER)) {
+        return 0;
     }
-    return sum;
+    return plan_add(plan_talker_bytes(r->model, &all),
+                    plan_add(plan_predictor_bytes(r->model), plan_code2wav_bytes(r->model)));
 }
 
-/* A picture as it is decoded (4 bytes a pixel), as RGB, and resized. */
-static uint64_t preparation_bytes(const plan *p, const plan_request *r)
+const char *plan_saved_print(char text[PLAN_SAVED_TEXT_MAX], const plan_request *r)
 {
-    int64_t pixels = r->media_pixels_max > 0 ? r->media_pixels_max : MEDIA_PIXELS_MAX;
-    const vision_config *v = &r->model->vision;
-    uint64_t resized =
-        array_bytes(p->vision_patches_max, 3 * (int64_t)v->patch_size * v->patch_size, 1);
-    return plan_vision_worker(p) != NULL ? plan_add(array_bytes(pixels, 4 + 3, 1), resized) : 0;
-}
-
-uint64_t plan_coordinator_bytes(const plan *p, const plan_request *r)
-{
-    const text_config *t = &r->model->text;
-    uint64_t vocabulary = array_bytes(t->vocab_size, 256, 1); /* tokens, merges, their indexes */
-    uint64_t logits = array_bytes(PLAN_LOGIT_ROWS, t->vocab_size, 2 * sizeof(float));
-    uint64_t text =
-        plan_add(plan_add(vocabulary, logits), plan_times(4, rows_bytes(t->hidden_size)));
-    uint64_t media = plan_add(plan_encoder_cache_bytes(r->model, p), preparation_bytes(p, r));
-    return plan_add(text, media);
+    double speech = (double)plan_speech_saved_bytes(r), media = (double)plan_media_saved_bytes(r);
+    text[0] = '\0';
+    if (speech > 0) {
+        snprintf(text, PLAN_SAVED_TEXT_MAX, "without speech: %.1f GB less%s", speech * 1e-9,
+                 media > 0 ? "; " : "");
+    }
+    if (media > 0) {
+        size_t used = strlen(text);
+        snprintf(text + used, PLAN_SAVED_TEXT_MAX - used, "without encoders: %.1f GB less",
+                 media * 1e-9);
+    }
+    return text;
 }
 
 /* Dealing */
@@ -380,6 +269,22 @@ static int32_t next_taker(const int32_t *out, int32_t n_workers, const int32_t *
     return best;
 }
 
+/* The common case, workers that are as fast as each other and all have room: an equal share, and of
+ * what is left one each to the first (or last) ones. False where it is another case. */
+static bool deal_equally(int32_t *out, int32_t n_workers, int32_t n_items, const int32_t *most,
+                         const double *speed, bool last_first)
+{
+    int32_t share = n_items / n_workers, left = n_items % n_workers;
+    for (int32_t w = 0; w < n_workers; w++) {
+        int32_t before = last_first ? n_workers - 1 - w : w;
+        out[w] = share + (before < left);
+        if (speed[w] != speed[0] || out[w] > most[w]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A bisection for the time at which not quite all is done, then the few items left one by one:
  * exact, at 60 passes over the workers however many items there are. */
 bool plan_deal(int32_t *out, int32_t n_workers, int32_t n_items, int32_t least, const int32_t *most,
@@ -396,6 +301,9 @@ bool plan_deal(int32_t *out, int32_t n_workers, int32_t n_items, int32_t least, 
     }
     if (room < n_items || (int64_t)least * n_workers > n_items) {
         return false;
+    }
+    if (deal_equally(out, n_workers, n_items, most, speed, last_first)) {
+        return true;
     }
 
     double early = 0.0;

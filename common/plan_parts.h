@@ -7,6 +7,26 @@
 
 #include "common/plan.h"
 
+/* The parts that are whole on one worker; the talker but for its experts. */
+typedef enum plan_part {
+    PART_AUDIO,
+    PART_VISION,
+    PART_TALKER,
+    PART_PREDICTOR,
+    PART_CODE2WAV,
+    PART_COUNT
+} plan_part;
+
+const char *plan_part_name(plan_part part); /* "audio_encoder" .. "code2wav", as in pins */
+bool plan_part_is_speech(plan_part part);
+bool plan_has_part(const plan_worker *w, plan_part part);
+bool *plan_part_flag(plan_worker *w, plan_part part);
+bool plan_model_has_part(const model_config *m, plan_part part);
+bool plan_wants_part(const plan_request *r, plan_part part);
+
+/* The host that a part is pinned to; NULL: none. */
+const char *plan_part_host(const plan_request *r, plan_part part);
+
 /* Bytes in memory, from the configuration alone. */
 typedef struct plan_parts {
     uint64_t attention; /* one layer: q, k, v, o and the norms */
@@ -43,7 +63,19 @@ uint64_t plan_talker_bytes(const model_config *m, const plan_worker *w);
 uint64_t plan_predictor_bytes(const model_config *m);
 uint64_t plan_code2wav_bytes(const model_config *m);
 
-/* An array [a][b] of n_bytes each as loaders place it: on lines of its own (rounded up to 64). */
+/* Weights of the encoders, and of the parts of speech, that the request leaves out of the model; 0
+ * where nothing is. */
+uint64_t plan_media_saved_bytes(const plan_request *r);
+uint64_t plan_speech_saved_bytes(const plan_request *r);
+
+/* The same for people: "without speech: 7.1 GB less", "" for nothing left out. Returns text. */
+enum { PLAN_SAVED_TEXT_MAX = 96 };
+const char *plan_saved_print(char text[PLAN_SAVED_TEXT_MAX], const plan_request *r);
+
+/* An array [a][b] of n_bytes each; 0 where a or b is not over 0. */
+uint64_t plan_buffer_bytes(int64_t a, int64_t b, uint64_t n_bytes);
+
+/* The same as loaders place it: on lines of its own (rounded up to 64). */
 uint64_t plan_array_bytes(int64_t a, int64_t b, uint64_t n_bytes);
 
 /* Rows of the LM head in grains [first, first + n); the last grain may be short. */

@@ -1,6 +1,6 @@
 /*
  * plan_speech.c - bytes of the talker: its packed weights, its KV cache, and what its home computes
- * in; and who holds what of it.
+ * in.
  *
  * The weights are those of worker/speech/talker_weights.h, to the byte. The home's memory is at
  * least what worker/speech takes for steps of STEP_ROWS_MAX rows, however many owners the experts
@@ -8,65 +8,12 @@
  */
 #include "common/plan_parts.h"
 
-#include <stddef.h>
-
 enum {
     FRAMES = 4096,        /* behind a prompt, by default */
     SHARE_BYTES = 256,    /* of an owner's share of a step, beside its lists (stage.c) */
     GROUP_BYTES = 16,     /* of an expert in the lists of experts.c */
     LISTS_BYTES = 1 << 20 /* of sessions and spans, and what lines of 64 bytes leave over */
 };
-
-static const plan_worker *home_of(const plan *p)
-{
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        if (p->workers[i].has_talker) {
-            return &p->workers[i];
-        }
-    }
-    return NULL;
-}
-
-const plan_worker *plan_talker_worker(const plan *p)
-{
-    return home_of(p);
-}
-
-const plan_worker *plan_predictor_worker(const plan *p)
-{
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        if (p->workers[i].has_code_predictor) {
-            return &p->workers[i];
-        }
-    }
-    return NULL;
-}
-
-const plan_worker *plan_code2wav_worker(const plan *p)
-{
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        if (p->workers[i].has_code2wav) {
-            return &p->workers[i];
-        }
-    }
-    return NULL;
-}
-
-int32_t plan_talker_owners(const plan *p, const plan_worker *owners[PLAN_WORKERS_MAX])
-{
-    const plan_worker *home = home_of(p);
-    int32_t n = 0;
-    if (home == NULL) {
-        return 0;
-    }
-    owners[n++] = home;
-    for (int32_t i = 0; i < p->n_workers; i++) {
-        if (&p->workers[i] != home && p->workers[i].n_talker_experts > 0) {
-            owners[n++] = &p->workers[i];
-        }
-    }
-    return n;
-}
 
 /* --- weights and cache -------------------------------------------------------------------------
  */

@@ -12,6 +12,7 @@
 #include "common/model_folder.h"
 #include "common/options.h"
 #include "common/plan_json.h"
+#include "common/plan_pins.h"
 #include "launch/plan_table.h"
 
 #include <stdio.h>
@@ -21,8 +22,8 @@
 static const char help_text[] =
     "flotilla plan [--model DIR|NAME] [--cluster FILE | --hosts a:2,b:2] [--workers N] [--stages "
     "S]\n"
-    "              [--memory BYTES] [--threads T] [--kv-tokens N] [--no-media] [--deterministic] "
-    "[--json]\n"
+    "              [--memory BYTES] [--threads T] [--kv-tokens N] [--no-speech] [--no-media]\n"
+    "              [--deterministic] [--json]\n"
     "\n"
     "Shows which worker would hold which layers, experts and other parts, and how full each would "
     "be.\n"
@@ -130,9 +131,9 @@ static flo_code plan_and_print(const cluster *c, const machine *m, const model_c
                             .kv_tokens = o->kv_tokens,
                             .deterministic = o->deterministic,
                             .no_media = o->no_media,
-                            .audio_host = cluster_pin_host(c, "audio_encoder"),
-                            .vision_host = cluster_pin_host(c, "vision_encoder"),
+                            .no_speech = o->no_speech,
                             .media_pixels_max = o->max_media_pixels};
+    plan_pin_parts(&request, c);
     plan_misfit misfit;
     plan *p = calloc(1, sizeof *p);
     if (p == NULL) {

@@ -118,6 +118,7 @@ static flo_code check_plan(const front *f, flo_err *err)
                                       .n_stages = f->hosts.cluster.n_stages,
                                       .kv_tokens = f->options.kv_tokens,
                                       .no_media = f->options.no_media,
+                                      .no_speech = f->options.no_speech,
                                       .deterministic = f->options.deterministic};
         code = plan_make(p, &request, &unused, err);
         code = code == FLO_USAGE ? code : FLO_OK; /* whether it fits is the ranks' to say */

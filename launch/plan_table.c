@@ -9,6 +9,7 @@
 
 #include "common/bytes.h"
 #include "common/check.h"
+#include "common/plan_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,16 +36,35 @@ static void range_print(char cell[CELL_BYTES], int32_t first, int32_t n)
     }
 }
 
-static void parts_print(char cell[CELL_BYTES], const plan_worker *w)
+/* "talker", or which of its experts where they are on several workers. */
+static void talker_print(char *text, size_t n_bytes, const plan_worker *w, const model_config *m)
+{
+    int32_t last = w->first_talker_expert + w->n_talker_experts - 1;
+    text[0] = '\0';
+    if (w->has_talker && w->n_talker_experts == m->talker.n_experts) {
+        snprintf(text, n_bytes, "talker");
+    } else if (w->n_talker_experts > 0) {
+        snprintf(text, n_bytes, w->has_talker ? "talker (experts %d-%d)" : "talker experts %d-%d",
+                 w->first_talker_expert, last);
+    }
+}
+
+static void parts_print(char cell[CELL_BYTES], const plan_worker *w, const model_config *m)
 {
     char rows[64] = "";
     if (w->n_vocab_rows > 0) {
         snprintf(rows, sizeof rows, "LM head %d-%d", w->first_vocab_row,
                  w->first_vocab_row + w->n_vocab_rows - 1);
     }
-    const char *parts[] = {w->has_embedding ? "embedding" : "", rows,
+    char talker[64];
+    talker_print(talker, sizeof talker, w, m);
+    const char *parts[] = {w->has_embedding ? "embedding" : "",
+                           rows,
                            w->has_audio_encoder ? "audio encoder" : "",
-                           w->has_vision_encoder ? "vision encoder" : ""};
+                           w->has_vision_encoder ? "vision encoder" : "",
+                           talker,
+                           w->has_code_predictor ? "code predictor" : "",
+                           w->has_code2wav ? "vocoder" : ""};
     cell[0] = '\0';
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         size_t used = strlen(cell);
@@ -86,7 +106,7 @@ static void bar_print(char cell[CELL_BYTES], const plan_worker *w)
 }
 
 static void row_fill(char row[N_COLUMNS][CELL_BYTES], const plan_worker *w,
-                     const plan_worker_facts *f)
+                     const plan_worker_facts *f, const model_config *m)
 {
     char bytes[BYTES_TEXT_MAX];
     snprintf(row[0], CELL_BYTES, "%d", w->rank);
@@ -98,7 +118,7 @@ static void row_fill(char row[N_COLUMNS][CELL_BYTES], const plan_worker *w,
     snprintf(row[3], CELL_BYTES, "%d%s", w->stage, w->place == 0 ? "" : "+");
     range_print(row[4], w->first_layer, w->n_layers);
     range_print(row[5], w->first_expert, w->n_experts);
-    parts_print(row[6], w);
+    parts_print(row[6], w, m);
     snprintf(row[7], CELL_BYTES, "%.0f %%", 100.0 * w->time_share);
     snprintf(row[8], CELL_BYTES, "%s", bytes_print(bytes, bytes_of(w)));
     bar_print(row[9], w);
@@ -130,7 +150,7 @@ void plan_table_print(FILE *out, const plan *p, const plan_request *request)
         snprintf(t.cells[0][k], CELL_BYTES, "%s", headline[k]);
     }
     for (int32_t i = 0; i < p->n_workers; i++) {
-        row_fill(t.cells[i + 1], &p->workers[i], &request->workers[i]);
+        row_fill(t.cells[i + 1], &p->workers[i], &request->workers[i], request->model);
     }
     char coordinator[BYTES_TEXT_MAX];
     fprintf(out, "%d worker%s in %d stage%s, bf16 weights, %lld tokens of KV cache\n\n",
@@ -144,4 +164,8 @@ void plan_table_print(FILE *out, const plan *p, const plan_request *request)
         "needs %s.\n",
         bytes_print(coordinator, plan_coordinator_bytes(p, request)));
     free(t.cells);
+    char saved[PLAN_SAVED_TEXT_MAX];
+    if (plan_saved_print(saved, request)[0] != '\0') {
+        fprintf(out, "%s\n", saved);
+    }
 }

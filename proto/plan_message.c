@@ -24,6 +24,11 @@ static void worker_to_message(Flo__PlanWorker *m, const plan_worker *w)
     m->has_final_norm = w->has_final_norm;
     m->has_audio_encoder = w->has_audio_encoder;
     m->has_vision_encoder = w->has_vision_encoder;
+    m->has_talker = w->has_talker;
+    m->first_talker_expert = w->first_talker_expert;
+    m->n_talker_experts = w->n_talker_experts;
+    m->has_code_predictor = w->has_code_predictor;
+    m->has_code2wav = w->has_code2wav;
     m->weight_bytes = w->weight_bytes;
     m->kv_bytes = w->kv_bytes;
     m->work_bytes = w->work_bytes;
@@ -48,6 +53,11 @@ static void worker_from_message(plan_worker *w, const Flo__PlanWorker *m)
         .has_final_norm = m->has_final_norm,
         .has_audio_encoder = m->has_audio_encoder,
         .has_vision_encoder = m->has_vision_encoder,
+        .has_talker = m->has_talker,
+        .first_talker_expert = m->first_talker_expert,
+        .n_talker_experts = m->n_talker_experts,
+        .has_code_predictor = m->has_code_predictor,
+        .has_code2wav = m->has_code2wav,
         .weight_bytes = m->weight_bytes,
         .kv_bytes = m->kv_bytes,
         .work_bytes = m->work_bytes,
@@ -65,6 +75,7 @@ void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory)
     a->kv_tokens = p->kv_tokens;
     a->deterministic = p->deterministic;
     a->vision_patches_max = p->vision_patches_max;
+    a->talker_tokens = p->talker_tokens;
     for (size_t i = 0; i < n; i++) {
         worker_to_message(&workers[i], &p->workers[i]);
         a->workers[i] = &workers[i];
@@ -82,6 +93,7 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
     p->kv_tokens = a->kv_tokens;
     p->deterministic = a->deterministic;
     p->vision_patches_max = a->vision_patches_max;
+    p->talker_tokens = a->talker_tokens;
     for (size_t i = 0; i < a->n_workers; i++) {
         worker_from_message(&p->workers[i], a->workers[i]);
     }

@@ -62,6 +62,51 @@ static void take_encoders(model_config *m, input *in)
                                 .n_deepstack = (int32_t)(take(in, 1) % MODEL_DEEPSTACK_MAX)};
 }
 
+static void take_speech(model_config *m, input *in)
+{
+    uint64_t has = take(in, 1);
+    m->has_talker = has & 1;
+    m->has_code2wav = (has >> 1) & 1;
+    m->talker = (talker_config){.vocab_size = size(in),
+                                .hidden_size = size(in),
+                                .n_layers = 1 + (int32_t)(take(in, 1) % 32),
+                                .n_heads = size(in),
+                                .n_kv_heads = size(in),
+                                .head_dim = size(in),
+                                .n_experts = 1 + (int32_t)(take(in, 1) % 40),
+                                .expert_size = size(in),
+                                .shared_expert_size = size(in),
+                                .projection_size = size(in),
+                                .thinker_hidden_size = size(in),
+                                .n_code_groups = 2 + (int32_t)(take(in, 1) % 63)};
+    m->talker.n_experts_per_token = 1 + (int32_t)(take(in, 1) % (uint64_t)m->talker.n_experts);
+    m->code_predictor = (code_predictor_config){.vocab_size = size(in),
+                                                .hidden_size = size(in),
+                                                .n_layers = 1 + (int32_t)(take(in, 1) % 32),
+                                                .n_heads = size(in),
+                                                .n_kv_heads = size(in),
+                                                .head_dim = size(in),
+                                                .intermediate_size = size(in),
+                                                .n_code_groups = m->talker.n_code_groups};
+    code2wav_config *v = &m->code2wav;
+    *v = (code2wav_config){.codebook_size = size(in),
+                           .n_quantizers = m->talker.n_code_groups,
+                           .hidden_size = size(in),
+                           .n_layers = 1 + (int32_t)(take(in, 1) % 32),
+                           .n_heads = size(in),
+                           .n_kv_heads = size(in),
+                           .head_dim = size(in),
+                           .intermediate_size = size(in),
+                           .sliding_window = size(in),
+                           .decoder_dim = size(in),
+                           .n_upsample_rates = 1 + (int32_t)(take(in, 1) % MODEL_UPSAMPLES_MAX),
+                           .n_upsampling_ratios = 1 + (int32_t)(take(in, 1) % MODEL_UPSAMPLES_MAX)};
+    for (int32_t i = 0; i < MODEL_UPSAMPLES_MAX; i++) {
+        v->upsample_rates[i] = 1 + (int32_t)(take(in, 1) % 64);
+        v->upsampling_ratios[i] = 1 + (int32_t)(take(in, 1) % 64);
+    }
+}
+
 static void take_model(model_config *m, input *in)
 {
     memset(m, 0, sizeof *m);
@@ -78,6 +123,7 @@ static void take_model(model_config *m, input *in)
     t->expert_size = size(in);
     t->dense_size = size(in);
     take_encoders(m, in);
+    take_speech(m, in);
     uint64_t sparse = take(in, 3);
     for (int32_t i = 0; i < t->n_layers; i++) {
         t->layer_is_sparse[i] = t->n_experts > 0 && ((sparse >> i) & 1) != 0;
@@ -129,6 +175,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     r.no_media = media % 4 == 0;
     r.audio_host = hosts[(media >> 2) % 6];
     r.vision_host = hosts[(media >> 5) % 6];
+    uint64_t speech = take(&in, 3);
+    r.no_speech = speech % 4 == 0;
+    r.talker_host = hosts[(speech >> 2) % 6];
+    r.predictor_host = hosts[(speech >> 5) % 6];
+    r.code2wav_host = hosts[(speech >> 8) % 6];
+    r.talker_workers = (speech & 1 << 11) != 0 ? (int32_t)((speech >> 12) % 20) - 1 : 0;
     r.vision_patches_max = (media & 1 << 12) != 0 ? (int64_t)take(&in, 8) : 0;
     take_workers(facts, r.n_workers, &in);
     flo_code code = plan_make(&p, &r, &misfit, &err);
@@ -147,6 +199,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         memset(&p.workers[i].has_final_norm, 0, sizeof(bool));
         memset(&p.workers[i].has_audio_encoder, 0, sizeof(bool));
         memset(&p.workers[i].has_vision_encoder, 0, sizeof(bool));
+        memset(&p.workers[i].has_talker, 0, sizeof(bool));
+        memset(&p.workers[i].has_code_predictor, 0, sizeof(bool));
+        memset(&p.workers[i].has_code2wav, 0, sizeof(bool));
     }
     plan_is_valid(&p, &m);
     return 0;

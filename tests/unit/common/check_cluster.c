@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "common/cluster.h"
+#include "common/plan_pins.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,8 +48,10 @@ static void everything_the_interface_shows_is_read(void **state)
     assert_int_equal(c.n_hosts, 2);
     assert_int_equal(c.n_pins, 1);
     assert_string_equal(c.pins[0].part, "audio_encoder");
-    assert_string_equal(cluster_pin_host(&c, "audio_encoder"), "b");
-    assert_null(cluster_pin_host(&c, "vision_encoder"));
+    assert_ptr_equal(cluster_pin_of(&c, "audio_encoder"), &c.pins[0]);
+    assert_string_equal(c.pins[0].host, "b");
+    assert_int_equal(c.pins[0].n_workers, 0);
+    assert_null(cluster_pin_of(&c, "vision_encoder"));
 
     assert_int_equal(cluster_deal(&c, 0, 1, &err), FLO_OK);
     assert_int_equal(cluster_workers(&c), 3);
@@ -65,6 +68,22 @@ static void everything_the_interface_shows_is_read(void **state)
     assert_true(s.memory_bytes == (uint64_t)24 << 30);
     assert_string_equal(s.model, "models/other-place");
     assert_int_equal(s.numa, -1);
+    cluster_free(&c);
+}
+
+static void the_talker_may_be_divided(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("{\"hosts\": [{\"host\": \"a\"}, {\"host\": \"b\"}], \"pins\": ["
+                           "{\"part\": \"talker\", \"host\": \"b\", \"workers\": 2},"
+                           "{\"part\": \"code2wav\", \"host\": \"a\"}]}"),
+                     FLO_OK);
+    plan_request r = {.audio_host = "x", .talker_workers = 7};
+    plan_pin_parts(&r, &c);
+    assert_string_equal(r.talker_host, "b");
+    assert_int_equal(r.talker_workers, 2);
+    assert_string_equal(r.code2wav_host, "a");
+    assert_true(r.audio_host == NULL && r.vision_host == NULL && r.predictor_host == NULL);
     cluster_free(&c);
 }
 
@@ -117,6 +136,12 @@ static void a_fault_is_named_with_its_place(void **state)
          "pins[0].part: \"wing\""},
         {"{\"hosts\": [{\"host\": \"a\"}], \"pins\": [{\"part\": \"talker\", \"host\": \"b\"}]}",
          "pins[0].host: \"b\""},
+        {"{\"hosts\": [{\"host\": \"a\"}], \"pins\": [{\"part\": \"code2wav\", \"host\": \"a\","
+         " \"workers\": 2}]}",
+         "pins[0].workers: only the talker"},
+        {"{\"hosts\": [{\"host\": \"a\"}], \"pins\": [{\"part\": \"talker\", \"host\": \"a\","
+         " \"workers\": 0}]}",
+         "pins[0].workers"},
         {"{\"hosts\": [{\"host\": \"a\"}], \"pins\": [{\"part\": \"talker\"}]}",
          "pins[0].host: missing"},
         {"{\"hosts\": [{\"host\": \"a\"}], \"pins\": [{\"part\": \"talker\", \"host\": \"a\"},"
@@ -322,6 +347,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(everything_the_interface_shows_is_read),
+        cmocka_unit_test(the_talker_may_be_divided),
         cmocka_unit_test(a_fault_is_named_with_its_place),
         cmocka_unit_test(a_file_cut_anywhere_is_refused),
         cmocka_unit_test(a_missing_file_is_named),

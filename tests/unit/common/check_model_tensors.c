@@ -206,7 +206,7 @@ static size_t faults_of(const entry_list *l, faults_seen *f)
 {
     *f = (faults_seen){0};
     checkpoint *c = open_entries(l);
-    size_t n = model_thinker_check(c, &config, true, 1000, see, f);
+    size_t n = model_parts_check(c, &config, true, false, 1000, see, f);
     checkpoint_close(c);
     return n;
 }
@@ -256,10 +256,34 @@ static void encoders_may_be_left_out(void **state)
     entry_remove(&l, "thinker.visual.merger.ln_q.weight");
     entry_remove(&l, "thinker.audio_tower.ln_post.bias");
     checkpoint *c = open_entries(&l);
-    assert_int_equal(model_thinker_check(c, &config, false, 1000, see, &f), 0);
-    assert_int_equal(model_thinker_check(c, &config, true, 1000, see, &f), 2);
+    assert_int_equal(model_parts_check(c, &config, false, false, 1000, see, &f), 0);
+    assert_int_equal(model_parts_check(c, &config, true, false, 1000, see, &f), 2);
     checkpoint_close(c);
     entries_free(&l);
+}
+
+static void speech_may_be_left_out(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "talker.text_projection.linear_fc1.bias",
+        "talker.model.layers.1.mlp.shared_expert_gate.weight",
+        "talker.code_predictor.lm_head.3.weight",
+        "code2wav.decoder.1.block.0.alpha",
+    };
+    read_config("tests/golden/tiny-omni");
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        entry_list l = {0};
+        faults_seen f = {0};
+        model_tensors_each(&config, NULL, collect, &l);
+        entry_remove(&l, names[i]);
+        checkpoint *c = open_entries(&l);
+        assert_int_equal(model_parts_check(c, &config, true, false, 1000, see, &f), 0);
+        assert_int_equal(model_parts_check(c, &config, true, true, 1000, see, &f), 1);
+        assert_string_equal(f.name, names[i]);
+        checkpoint_close(c);
+        entries_free(&l);
+    }
 }
 
 static void another_shape_or_type_is_found_with_both(void **state)
@@ -300,7 +324,7 @@ static void only_so_many_faults_are_told_but_all_are_counted(void **state)
     entry_add(&l, "thinker.model.other", 1, &one);
     checkpoint *c = open_entries(&l);
     faults_seen f = {0};
-    assert_int_equal(model_thinker_check(c, &config, false, 3, see, &f), 345);
+    assert_int_equal(model_parts_check(c, &config, false, false, 3, see, &f), 345);
     assert_int_equal(f.n, 3);
     checkpoint_close(c);
     entries_free(&l);
@@ -560,6 +584,7 @@ int main(void)
         cmocka_unit_test(the_list_has_the_published_counts),
         IN_FOLDER(each_missing_tensor_is_found_by_name),
         IN_FOLDER(encoders_may_be_left_out),
+        IN_FOLDER(speech_may_be_left_out),
         IN_FOLDER(another_shape_or_type_is_found_with_both),
         IN_FOLDER(only_so_many_faults_are_told_but_all_are_counted),
         IN_FOLDER(a_tied_head_may_be_absent),

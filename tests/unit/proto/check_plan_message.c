@@ -58,6 +58,42 @@ static void make_plan(int32_t n_workers, int32_t n_stages, bool deterministic)
                                    .out_hidden_size = 64,
                                    .n_position_embeddings = 16,
                                    .n_deepstack = 1};
+    model.has_talker = model.has_code2wav = true;
+    model.talker = (talker_config){.vocab_size = 200,
+                                   .hidden_size = 32,
+                                   .n_layers = 3,
+                                   .n_heads = 2,
+                                   .n_kv_heads = 1,
+                                   .head_dim = 16,
+                                   .n_experts = 6,
+                                   .n_experts_per_token = 2,
+                                   .expert_size = 24,
+                                   .shared_expert_size = 40,
+                                   .projection_size = 48,
+                                   .thinker_hidden_size = 64,
+                                   .n_code_groups = 4};
+    model.code_predictor = (code_predictor_config){.vocab_size = 100,
+                                                   .hidden_size = 32,
+                                                   .n_layers = 2,
+                                                   .n_heads = 2,
+                                                   .n_kv_heads = 2,
+                                                   .head_dim = 16,
+                                                   .intermediate_size = 48,
+                                                   .n_code_groups = 4};
+    model.code2wav = (code2wav_config){.codebook_size = 100,
+                                       .n_quantizers = 4,
+                                       .hidden_size = 32,
+                                       .n_layers = 2,
+                                       .n_heads = 2,
+                                       .n_kv_heads = 2,
+                                       .head_dim = 16,
+                                       .intermediate_size = 48,
+                                       .sliding_window = 8,
+                                       .decoder_dim = 32,
+                                       .n_upsample_rates = 2,
+                                       .n_upsampling_ratios = 1,
+                                       .upsample_rates = {4, 3},
+                                       .upsampling_ratios = {2}};
     for (int32_t i = 0; i < n_workers; i++) {
         facts[i].memory_bytes = (uint64_t)5 << 40;
         facts[i].read_gb_per_s = 10 + i;
@@ -67,7 +103,8 @@ static void make_plan(int32_t n_workers, int32_t n_stages, bool deterministic)
                       .workers = facts,
                       .n_stages = n_stages,
                       .kv_tokens = 1000,
-                      .deterministic = deterministic};
+                      .deterministic = deterministic,
+                      .talker_workers = n_workers < 3 ? n_workers : 3};
     if (plan_make(&sent, &r, &misfit, &err) != FLO_OK) {
         fail_msg("%s", err.text);
     }
@@ -108,6 +145,7 @@ static void a_plan_arrives_as_it_was_sent(void **state)
         assert_int_equal(got.deterministic, sent.deterministic);
         assert_true(got.vision_patches_max == sent.vision_patches_max &&
                     got.vision_patches_max > 0);
+        assert_true(got.talker_tokens == sent.talker_tokens && got.talker_tokens > 0);
         flo__assignment__free_unpacked(a, NULL);
     }
 }
@@ -126,9 +164,9 @@ static void no_field_may_be_another(void **state)
     Flo__Assignment *a = travelled();
     for (size_t w = 0; w < a->n_workers; w++) {
         Flo__PlanWorker *p = a->workers[w];
-        int32_t *fields[] = {&p->rank,        &p->stage,      &p->place,
-                             &p->first_layer, &p->n_layers,   &p->first_expert,
-                             &p->n_experts,   &p->n_kv_heads, &p->n_vocab_rows};
+        int32_t *fields[] = {&p->rank,         &p->stage,           &p->place,     &p->first_layer,
+                             &p->n_layers,     &p->first_expert,    &p->n_experts, &p->n_kv_heads,
+                             &p->n_vocab_rows, &p->n_talker_experts};
         for (size_t f = 0; f < sizeof fields / sizeof fields[0]; f++) {
             int32_t before = *fields[f];
             for (int v = 0; v < 4; v++) {
@@ -137,18 +175,15 @@ static void no_field_may_be_another(void **state)
             }
             *fields[f] = before;
         }
-        p->has_embedding = !p->has_embedding;
-        refuse(a);
-        p->has_embedding = !p->has_embedding;
-        p->has_final_norm = !p->has_final_norm;
-        refuse(a);
-        p->has_final_norm = !p->has_final_norm;
-        p->has_audio_encoder = !p->has_audio_encoder;
-        refuse(a);
-        p->has_audio_encoder = !p->has_audio_encoder;
-        p->has_vision_encoder = !p->has_vision_encoder;
-        refuse(a);
-        p->has_vision_encoder = !p->has_vision_encoder;
+        protobuf_c_boolean *flags[] = {&p->has_embedding,     &p->has_final_norm,
+                                       &p->has_audio_encoder, &p->has_vision_encoder,
+                                       &p->has_talker,        &p->has_code_predictor,
+                                       &p->has_code2wav};
+        for (size_t f = 0; f < sizeof flags / sizeof flags[0]; f++) {
+            *flags[f] = !*flags[f];
+            refuse(a);
+            *flags[f] = !*flags[f];
+        }
     }
     assert_int_equal(plan_from_message(&got, a, &model, &err), FLO_OK);
     flo__assignment__free_unpacked(a, NULL);
@@ -178,6 +213,12 @@ static void counts_are_held_to_the_model(void **state)
         refuse(a);
     }
     a->vision_patches_max = most;
+    int64_t talker_tokens = a->talker_tokens;
+    for (int i = 0; i < 5; i++) {
+        a->talker_tokens = tokens[i];
+        refuse(a);
+    }
+    a->talker_tokens = talker_tokens;
     size_t n = a->n_workers;
     a->n_workers = 0;
     refuse(a);
