@@ -109,6 +109,7 @@ static flo_code take_value(const argument *a, const char *value, flo_err *err)
 {
     switch (a->kind) {
     case ARGUMENT_TEXT:
+    case ARGUMENT_TEXT_OR_NOT:
         *(const char **)a->out = value;
         return FLO_OK;
     case ARGUMENT_TEXTS:
@@ -160,7 +161,11 @@ flo_code arguments_take(const argument *table, size_t n, int argc, char **argv, 
         return flo_fail(err, FLO_USAGE, "%s: %s", a->name, a->note);
     }
     const char *value = strchr(word, '=');
-    if (a->kind == ARGUMENT_FLAG) {
+    if (a->kind == ARGUMENT_TEXT_OR_NOT && value == NULL &&
+        (*i + 1 >= argc || strncmp(argv[*i + 1], "--", 2) == 0)) {
+        *(const char **)a->out = "";
+        (*i)++;
+    } else if (a->kind == ARGUMENT_FLAG) {
         if (value != NULL) {
             return flo_fail(err, FLO_USAGE, "%s takes no value", a->name);
         }

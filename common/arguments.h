@@ -26,6 +26,7 @@ void word_list_free(word_list *l);
 typedef enum argument_kind {
     ARGUMENT_FLAG,        /* out: bool */
     ARGUMENT_TEXT,        /* out: const char *, borrowed from argv */
+    ARGUMENT_TEXT_OR_NOT, /* the same; "" where no value follows: another option, or the end */
     ARGUMENT_TEXTS,       /* out: word_list, one more each time */
     ARGUMENT_NAMED_TEXTS, /* out: word_list, the option's name and the value each time */
     ARGUMENT_INTEGER,     /* out: int64_t in [min, max] */

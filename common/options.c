@@ -188,6 +188,7 @@ static void add_option(const argument *a, word_list *words)
             word_list_addf(words, "%s=%s", a->name, a->choices[*(const int *)a->out]);
         }
         break;
+    case ARGUMENT_TEXT_OR_NOT:
     case ARGUMENT_TEXTS:
     case ARGUMENT_NAMED_TEXTS:
     case ARGUMENT_NUMBER:

@@ -27,7 +27,9 @@ struct progress {
     int fd;
     bool quiet, terminal, ended;
     int64_t started_ms, shown_ms;
-    int n_drawn; /* lines now on the terminal */
+    int n_drawn; /* lines now on the terminal, above the cursor */
+    bool under;  /* one line is, and it is under the cursor */
+    bool sound;  /* progress_sound has been called */
     size_t n;
     worker_progress *workers; /* by rank */
     struct {
@@ -64,8 +66,15 @@ static void put(const progress *p, const char *text, size_t n)
     }
 }
 
+/* The cursor stays where it is, also in the middle of a line (ESC 7 and 8 keep and restore it). */
+static const char wipe_under[] = "\0337\033[B\r\033[2K\0338";
+
 static void wipe(progress *p)
 {
+    if (p->under) {
+        put(p, wipe_under, sizeof wipe_under - 1);
+        p->under = false;
+    }
     if (p->n_drawn > 0) {
         char text[32];
         int n = snprintf(text, sizeof text, "\033[%dA\033[J", p->n_drawn);
@@ -316,10 +325,48 @@ void progress_stage_draw(progress *p)
 
 void progress_stage_end(progress *p)
 {
-    if (p->stage.on) {
-        p->stage.on = false;
+    if (p->stage.on || p->sound) {
+        p->stage.on = p->sound = false;
         wipe(p);
     }
+}
+
+/* -- sound ------------------------------------------------------------------------------------- */
+
+/* Below the cursor's line, which may be the last: ESC D makes room there in any column. */
+static void draw_under(progress *p, const char *line)
+{
+    char text[PROGRESS_WIDTH_MAX + 64];
+    int n = snprintf(text, sizeof text, "\033D\033[A\0337\033[B\r\033[2K%s\0338", line);
+    put(p, text, (size_t)n);
+    p->under = true;
+}
+
+void progress_sound(progress *p, double seconds, bool under_text)
+{
+    char line[PROGRESS_WIDTH_MAX];
+    int64_t now = clock_ms();
+    if (!p->sound) {
+        p->sound = true;
+        p->shown_ms = p->terminal ? p->shown_ms : now;
+    }
+    if (p->quiet || (under_text && !p->terminal) ||
+        now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
+        return;
+    }
+    p->shown_ms = now;
+    size_t width = p->terminal ? columns_of(p) : 100;
+    snprintf(line, width < sizeof line ? width + 1 : sizeof line, "speaking: %.1f s of sound",
+             seconds);
+    wipe(p);
+    if (under_text) {
+        draw_under(p, line);
+        return;
+    }
+    put(p, p->terminal ? "" : "flotilla: ", p->terminal ? 0 : 10);
+    put(p, line, strlen(line));
+    put(p, "\n", 1);
+    p->n_drawn = p->terminal ? 1 : 0;
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */

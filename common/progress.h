@@ -42,6 +42,11 @@ bool progress_has_stage(const progress *p);
 void progress_stage_draw(progress *p); /* when it is time to */
 void progress_stage_end(progress *p);  /* takes the bar away, for text to be printed */
 
+/* How much sound of a spoken answer there is, for a person who waits for the rest; taken away by
+ * progress_stage_end. under_text: text stands at the cursor, and its line may not be over. The note
+ * is drawn under it, and only on a terminal. */
+void progress_sound(progress *p, double seconds, bool under_text);
+
 /* One bar as text of at most width characters (under PROGRESS_WIDTH_MAX):
  *     worker 2 on b  [######----]  41 %  1.21G of 2.95G  412M/s  4 s left
  * Small widths lose the bar first, then what stands last. seconds: since the start. */

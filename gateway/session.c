@@ -37,6 +37,8 @@ enum {
     STOP_MS = 300,       /* the same after a signal */
     START_LOOK_MS = 500, /* between looks at a job whose coordinator has not come yet */
     TOKEN_BYTES = 16,
+    SAMPLE_BYTES = 2,
+    SAMPLE_RATE_MAX = 1000000,
 };
 
 struct session {
@@ -183,6 +185,12 @@ static void hand_on(session *s, const Flo__ToGateway *m)
                      m->delta->text.len);
         }
         break;
+    case FLO__TO_GATEWAY__BODY_SOUND:
+        if (h->sound != NULL) {
+            h->sound(h->arg, m->sound->request, (int32_t)m->sound->sample_rate,
+                     m->sound->samples.data, m->sound->samples.len / SAMPLE_BYTES);
+        }
+        break;
     case FLO__TO_GATEWAY__BODY_STAGE:
         if (h->stage != NULL) {
             h->stage(h->arg, m->stage->request, m->stage->what, m->stage->share);
@@ -202,6 +210,14 @@ static void hand_on(session *s, const Flo__ToGateway *m)
     }
 }
 
+/* Half a sample would turn all that follows into noise. */
+static bool is_whole(const Flo__ToGateway *m)
+{
+    return m->body_case != FLO__TO_GATEWAY__BODY_SOUND ||
+           (m->sound->samples.len % SAMPLE_BYTES == 0 && m->sound->sample_rate >= 1 &&
+            m->sound->sample_rate <= SAMPLE_RATE_MAX);
+}
+
 static flo_code take_message(session *s, const frame *f, flo_err *err)
 {
     Flo__ToGateway *m = flo__to_gateway__unpack(NULL, f->n_bytes, f->body);
@@ -209,7 +225,9 @@ static flo_code take_message(session *s, const frame *f, flo_err *err)
         return lose(s, FLO_FAIL, "the coordinator sent a message that cannot be read", err);
     }
     flo_code code = FLO_OK;
-    if (m->body_case == FLO__TO_GATEWAY__BODY_GREETING) {
+    if (!is_whole(m)) {
+        code = lose(s, FLO_FAIL, "the coordinator sent sound that cannot be read", err);
+    } else if (m->body_case == FLO__TO_GATEWAY__BODY_GREETING) {
         code = take_greeting(s, m->greeting, err);
     } else if (!s->greeted) {
         frame_channel_free(s->channel);

@@ -28,6 +28,10 @@ typedef struct session_handlers { /* any may be NULL; texts are good during the 
                      uint64_t bytes_total);
     void (*ready)(void *arg, const char *plan_json, double load_s);
     void (*delta)(void *arg, uint64_t request, const char *text, size_t n_bytes);
+    /* The next sound of a spoken answer: samples [n_samples] of 16 bits, signed, little-endian, one
+     * channel. */
+    void (*sound)(void *arg, uint64_t request, int32_t sample_rate, const unsigned char *samples,
+                  size_t n_samples);
     /* What a request waits for before its first text, and how much of it (0 to 1) is done. */
     void (*stage)(void *arg, uint64_t request, const char *what, double share);
     /* The last event of a request. code 0: result is its JSON; else error is the sentence. */

@@ -13,14 +13,17 @@
 #include "launch/front.h"
 #include "launch/line_reader.h"
 #include "launch/media_given.h"
+#include "launch/output.h"
 #include "launch/request_body.h"
+#include "launch/speech_given.h"
+#include "launch/spoken_answers.h"
 #include "launch/typed_path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + 8 };
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + SPEECH_ARGUMENTS + 3 };
 
 typedef struct chat_options {
     run_options run;
@@ -28,6 +31,7 @@ typedef struct chat_options {
     bool help;
     sampling_options sampling;
     media_given media;
+    speech_given speech; /* file: where the answers' files go */
 } chat_options;
 
 typedef struct chat {
@@ -38,8 +42,11 @@ typedef struct chat {
     buffer attached;       /* parts for the next message, with commas between */
     buffer attached_names; /* "photo.png, speech.wav" */
     buffer answer;         /* text of the turn under way */
+    bool speaks;           /* answers are to be spoken */
+    char *spoken_stem;     /* see spoken_answers.h; NULL: no answer was to be spoken yet */
+    char *spoken_name;     /* file of the turn under way; NULL: it is not spoken */
+    flo_err spoken_fault;  /* why that file could not be written; "": it can */
     flo_code worst;        /* of the turns, for input that is not typed */
-    flo_err worst_cause;
     bool over;
 } chat;
 
@@ -48,12 +55,15 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
     argument table[OWN_ARGUMENTS] = {
         {.name = "--system", .kind = ARGUMENT_TEXT, .out = &o->system},
         {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
-        {.name = "--speech", .kind = ARGUMENT_REFUSED, .note = "speech is not built yet"},
+        {.name = "--speech", .kind = ARGUMENT_TEXT_OR_NOT, .out = &o->speech.file},
     };
     size_t n = 3;
     sampling_arguments(&o->sampling, table + n);
-    media_arguments(&o->media, table + n + SAMPLING_ARGUMENTS);
-    n += SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS;
+    n += SAMPLING_ARGUMENTS;
+    media_arguments(&o->media, table + n);
+    n += MEDIA_ARGUMENTS;
+    speech_arguments(&o->speech, table + n);
+    n += SPEECH_ARGUMENTS;
     flo_code code = options_read(&o->run, table, n, &o->help, argc, argv, err);
     if (code != FLO_OK || o->help) {
         return code;
@@ -69,7 +79,10 @@ static flo_code read_options(chat_options *o, int argc, char **argv, flo_err *er
         }
     }
     code = options_check(&o->run, err);
-    return code == FLO_OK ? media_given_check(&o->media, &o->run, true, err) : code;
+    if (code == FLO_OK) {
+        code = media_given_check(&o->media, &o->run, true, err);
+    }
+    return code == FLO_OK ? speech_given_check(&o->speech, &o->run, true, err) : code;
 }
 
 /* -- media for the next message ---------------------------------------------------------------- */
@@ -111,7 +124,7 @@ static void detach(chat *c, bool said)
     c->attached.n = c->attached_names.n = 0;
 }
 
-/* -- one turn ---------------------------------------------------------------------------------- */
+/* -- its text ---------------------------------------------------------------------------------- */
 
 static flo_code take_text(void *arg, const char *text, size_t n_bytes, flo_err *err)
 {
@@ -136,6 +149,63 @@ static void show_speed(const chat *c)
     cJSON_Delete(json);
 }
 
+/* -- its sound --------------------------------------------------------------------------------- */
+
+static void begin_sound(chat *c)
+{
+    c->spoken_fault.text[0] = '\0';
+    if (c->speaks) {
+        c->spoken_name = spoken_answers_next(c->spoken_stem);
+        speech_file_open(&c->front.sound, c->spoken_name, &c->spoken_fault); /* told at the end */
+    }
+}
+
+/* The file could not be written (a full disk): the text goes on without it. */
+static void give_up_sound(chat *c, const flo_err *why)
+{
+    speech_file_discard(c->front.sound);
+    c->front.sound = NULL;
+    c->front.sound_code = FLO_OK;
+    c->spoken_fault = *why;
+}
+
+/* What there is of the sound is all there will be; a file of none is not made. */
+static void keep_sound(chat *c)
+{
+    const speech_file *sound = c->front.sound;
+    if (sound != NULL && speech_file_seconds(sound) > 0) {
+        front_keep_sound(&c->front, &c->spoken_fault);
+    }
+}
+
+static void forget_sound(chat *c)
+{
+    speech_file_discard(c->front.sound);
+    c->front.sound = NULL;
+    free(c->spoken_name);
+    c->spoken_name = NULL;
+}
+
+/* After the answer's last line. */
+static void show_sound(chat *c)
+{
+    if (c->spoken_name == NULL) {
+        return;
+    }
+    if (c->spoken_fault.text[0] != '\0') {
+        log_error("%s; answers are not spoken any more, /speak on begins again",
+                  c->spoken_fault.text);
+        c->speaks = false;
+        c->worst = c->worst == FLO_OK ? FLO_FAIL : c->worst;
+    } else if (c->front.sound_s > 0) {
+        front_log_sound(&c->front, c->spoken_name);
+    } else {
+        log_info("no sound: there was nothing to say");
+    }
+}
+
+/* -- one turn ---------------------------------------------------------------------------------- */
+
 /* The first signal ends the answer, a second one the chat. */
 static flo_code wait_for_answer(chat *c, flo_err *err)
 {
@@ -144,9 +214,13 @@ static flo_code wait_for_answer(chat *c, flo_err *err)
         flo_code code = front_step(&c->front, -1, -1, NULL, err);
         if (code == FLO_INTERRUPTED && !cancelled) {
             cancelled = true;
-            c->front.text_code = FLO_OK;
+            c->front.text_code = c->front.sound_code = FLO_OK;
             c->front.on_text = NULL;
+            keep_sound(c);
             code = session_cancel(c->front.session, c->front.request, err);
+        } else if (code == FLO_FAIL && c->front.sound_code == FLO_FAIL) {
+            give_up_sound(c, &c->front.sound_cause);
+            code = FLO_OK;
         }
         if (code != FLO_OK) {
             return code;
@@ -165,6 +239,9 @@ static void put_request(buffer *body, const chat *c)
     if (c->conversation.has_media) {
         media_options_put(body, &c->options->media, "turn");
     }
+    if (c->front.sound != NULL) {
+        speech_put(body, &c->options->speech, false);
+    }
     buffer_append_byte(body, '}');
 }
 
@@ -180,31 +257,36 @@ static flo_code ask(chat *c, flo_err *err)
     return code == FLO_OK ? wait_for_answer(c, err) : code;
 }
 
+static flo_code end_turn(chat *c, flo_err *err)
+{
+    keep_sound(c);
+    conversation_add(&c->conversation, "assistant", NULL, c->answer.at, c->answer.n);
+    flo_code code = output_write("\n", 1, err);
+    front_show_held(&c->front);
+    show_sound(c);
+    show_speed(c);
+    return code;
+}
+
 /* A turn that was refused (too long a conversation, a damaged picture) is taken back with what it
  * brought; the chat goes on. */
 static flo_code take_turn(chat *c, const char *text, size_t n_bytes, flo_err *err)
 {
     size_t before = c->conversation.messages.n;
     conversation_add(&c->conversation, "user", &c->attached, text, n_bytes);
+    begin_sound(c);
     flo_code code = ask(c, err);
-    if (code != FLO_OK) {
-        return code;
-    }
-    bool refused = c->front.code != FLO_OK;
+    bool refused = code == FLO_OK && c->front.code != FLO_OK;
     if (refused) {
         c->conversation.messages.n = before;
         log_error("%s", c->front.cause.text);
         c->worst = c->worst == FLO_OK ? c->front.code : c->worst;
-        c->worst_cause = c->front.cause;
     }
-    detach(c, refused);
-    if (refused) {
-        return FLO_OK;
+    if (code == FLO_OK) {
+        detach(c, refused);
+        code = refused ? FLO_OK : end_turn(c, err);
     }
-    conversation_add(&c->conversation, "assistant", NULL, c->answer.at, c->answer.n);
-    code = output_write("\n", 1, err);
-    front_show_held(&c->front);
-    show_speed(c);
+    forget_sound(c);
     return code;
 }
 
@@ -216,6 +298,7 @@ static const char help_lines[] =
     "/reset       forget the conversation, and what is attached\n"
     "/save F      write the conversation to a file\n"
     "/load F      go on with the conversation of a file\n"
+    "/speak on    say the answers aloud, each into a file; /speak off\n"
     "/help        these lines\n"
     "/quit        end (or Ctrl-D)\n"
     "Ctrl-C       end the answer; at the prompt: end the chat\n"
@@ -228,6 +311,34 @@ static flo_code save_or_load(chat *c, const char *name, const char *typed, flo_e
                     : strcmp(name, "/save") == 0 ? conversation_save(&c->conversation, path, err)
                                                  : conversation_load(&c->conversation, path, err);
     free(path);
+    return code;
+}
+
+/* `/speak on`, `/speak off`, or the state. */
+static flo_code turn_speech(chat *c, const char *word, flo_err *err)
+{
+    const speech_given *how = &c->options->speech;
+    flo_code code = FLO_OK;
+    if (strcmp(word, "on") == 0) {
+        code = c->options->run.no_speech
+                   ? flo_fail(err, FLO_USAGE, "/speak: this chat was started with --no-speech")
+                   : front_check_speech(&c->front, how, err);
+        if (code == FLO_OK && c->spoken_stem == NULL) {
+            code = spoken_answers_find(&c->spoken_stem, "", err);
+        }
+        c->speaks = c->speaks || code == FLO_OK;
+    } else if (strcmp(word, "off") == 0) {
+        c->speaks = false;
+    } else if (word[0] != '\0') {
+        return flo_fail(err, FLO_USAGE, "/speak %s: say on or off", word);
+    }
+    if (code == FLO_OK && c->speaks) {
+        char *next = spoken_answers_next(c->spoken_stem);
+        log_info("answers are spoken; the next one into %s", next);
+        free(next);
+    } else if (code == FLO_OK) {
+        log_info("answers are not spoken");
+    }
     return code;
 }
 
@@ -255,7 +366,9 @@ static void obey(chat *c, const char *line)
                strcmp(name, "/video") == 0) {
         code = attach_typed(c, name, rest, &err);
     } else if (strcmp(name, "/speak") == 0) {
-        code = flo_fail(&err, FLO_USAGE, "%s is not built yet", name);
+        char *word = typed_path(rest); /* without the spaces around it */
+        code = turn_speech(c, word, &err);
+        free(word);
     } else {
         const char *near = nearest_name(name, names, sizeof names / sizeof names[0]);
         code = flo_fail(&err, FLO_USAGE, "unknown command %s%s%s%s", name,
@@ -265,7 +378,6 @@ static void obey(chat *c, const char *line)
     if (code != FLO_OK) {
         log_error("%s", err.text);
         c->worst = c->worst == FLO_OK ? code : c->worst;
-        c->worst_cause = err;
     }
 }
 
@@ -324,9 +436,12 @@ static flo_code converse(chat *c, flo_err *err)
 
 static flo_code run_chat(const chat_options *o, flo_err *err)
 {
-    chat c = {.options = o};
+    chat c = {.options = o, .speaks = o->speech.file != NULL};
+    flo_code code = c.speaks ? spoken_answers_find(&c.spoken_stem, o->speech.file, err) : FLO_OK;
     conversation_begin(&c.conversation, o->system);
-    flo_code code = front_open(&c.front, &o->run, err);
+    if (code == FLO_OK) {
+        code = front_open(&c.front, &o->run, &o->speech, err);
+    }
     if (code == FLO_OK) {
         line_reader_new(&c.lines, wait_for_input, &c);
         code = converse(&c, err);
@@ -344,6 +459,7 @@ static flo_code run_chat(const chat_options *o, flo_err *err)
     buffer_free(&c.attached);
     buffer_free(&c.attached_names);
     buffer_free(&c.answer);
+    free(c.spoken_stem);
     return code;
 }
 

@@ -2,8 +2,8 @@
  * command_generate.c - `flotilla generate`: one prompt in, one answer out.
  *
  * Everything that can be found wrong without the model is found before the job is started. Text
- * goes to standard output as it is made; with --json only the coordinator's document does, as it
- * is.
+ * goes to standard output as it is made, or to standard error where the sound takes that place;
+ * with --json only the coordinator's document goes there, as it is but for the sound file's name.
  */
 #include "launch/commands.h"
 
@@ -13,13 +13,16 @@
 #include "launch/front.h"
 #include "launch/media_given.h"
 #include "launch/messages.h"
+#include "launch/output.h"
 #include "launch/request_body.h"
+#include "launch/speech_given.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + 24 };
+enum { OWN_ARGUMENTS = SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS + SPEECH_ARGUMENTS + 9 };
 
 typedef struct generate_options {
     run_options run;
@@ -27,19 +30,11 @@ typedef struct generate_options {
     bool raw, help;
     sampling_options sampling;
     media_given media;
+    speech_given speech;
 } generate_options;
 
 static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
 {
-#define REFUSED(option, why)                                                                       \
-    {                                                                                              \
-        .name = option, .kind = ARGUMENT_REFUSED, .note = why                                      \
-    }
-#define REFUSED_FLAG(option, why)                                                                  \
-    {                                                                                              \
-        .name = option, .kind = ARGUMENT_REFUSED_FLAG, .note = why                                 \
-    }
-    static const char speech[] = "speech is not built yet";
     const argument own[] = {
         {.name = "--prompt", .kind = ARGUMENT_TEXT, .out = &o->prompt},
         {.name = "--prompt-file", .kind = ARGUMENT_TEXT, .out = &o->prompt_file},
@@ -49,21 +44,16 @@ static size_t table_of(generate_options *o, argument table[OWN_ARGUMENTS])
         {.name = "--dump", .kind = ARGUMENT_TEXT, .out = &o->dump},
         {.name = "--raw", .kind = ARGUMENT_FLAG, .out = &o->raw},
         {.name = "--help", .kind = ARGUMENT_FLAG, .out = &o->help},
-        REFUSED("--speech", speech),
-        REFUSED("--speaker", speech),
-        REFUSED("--speech-mode", speech),
-        REFUSED("--talker-temperature", speech),
-        REFUSED("--talker-top-k", speech),
-        REFUSED("--talker-top-p", speech),
-        REFUSED("--talker-repetition-penalty", speech),
-        REFUSED("--talker-max-new-tokens", speech),
-        REFUSED_FLAG("--talker-greedy", speech),
+        {.name = "--speech", .kind = ARGUMENT_TEXT, .out = &o->speech.file},
     };
     size_t n = sizeof own / sizeof own[0];
     memcpy(table, own, sizeof own);
     sampling_arguments(&o->sampling, table + n);
-    media_arguments(&o->media, table + n + SAMPLING_ARGUMENTS);
-    return n + SAMPLING_ARGUMENTS + MEDIA_ARGUMENTS;
+    n += SAMPLING_ARGUMENTS;
+    media_arguments(&o->media, table + n);
+    n += MEDIA_ARGUMENTS;
+    speech_arguments(&o->speech, table + n);
+    return n + SPEECH_ARGUMENTS;
 }
 
 static flo_code check_together(const generate_options *o, flo_err *err)
@@ -85,7 +75,10 @@ static flo_code check_together(const generate_options *o, flo_err *err)
                         "--system goes with --prompt or --prompt-file only, and not with --raw");
     }
     flo_code code = options_check(&o->run, err);
-    return code == FLO_OK ? media_given_check(&o->media, &o->run, o->messages != NULL, err) : code;
+    if (code == FLO_OK) {
+        code = media_given_check(&o->media, &o->run, o->messages != NULL, err);
+    }
+    return code == FLO_OK ? speech_given_check(&o->speech, &o->run, false, err) : code;
 }
 
 static flo_code read_options(generate_options *o, int argc, char **argv, flo_err *err)
@@ -183,6 +176,9 @@ static flo_code make_body(buffer *body, const generate_options *o, flo_err *err)
     }
     sampling_put(body, &o->sampling);
     media_options_put(body, &o->media, NULL);
+    if (o->speech.file != NULL) {
+        speech_put(body, &o->speech, speech_file_is_stream(o->speech.file));
+    }
     buffer_append_byte(body, '}');
     bool complete = !body->failed && !media.failed;
     buffer_free(&media);
@@ -191,8 +187,10 @@ static flo_code make_body(buffer *body, const generate_options *o, flo_err *err)
 
 static flo_code show_text(void *arg, const char *text, size_t n_bytes, flo_err *err)
 {
-    (void)arg;
-    return output_write(text, n_bytes, err);
+    const front *f = arg;
+    bool to_errors = f->text_fd == STDERR_FILENO;
+    return output_write_to(f->text_fd, to_errors ? "standard error" : "standard output", text,
+                           n_bytes, err);
 }
 
 /* One line about speed, from the document's timing. */
@@ -212,31 +210,56 @@ static void log_timing(const buffer *result)
     cJSON_Delete(json);
 }
 
-static flo_code show_answer(front *f, bool json, flo_err *err)
+static flo_code show_answer(front *f, const generate_options *o, flo_err *err)
 {
-    flo_code code = json ? output_write(f->result.at, f->result.n, err) : FLO_OK;
+    flo_code code = o->run.json ? front_show_document(f, o->speech.file, err) : FLO_OK;
     if (code == FLO_OK) {
-        code = output_write("\n", 1, err);
+        code = show_text(f, "\n", 1, err);
     }
     front_show_held(f);
+    if (code == FLO_OK && o->speech.file != NULL) {
+        front_log_sound(f, o->speech.file);
+    }
     if (code == FLO_OK && f->result.n > 0) {
         log_timing(&f->result);
     }
     return code;
 }
 
+static flo_code ask(front *f, const generate_options *o, const buffer *body, const char *dump,
+                    flo_err *err)
+{
+    bool sound_takes_output = o->speech.file != NULL && strcmp(o->speech.file, "-") == 0;
+    f->on_text = o->run.json ? NULL : show_text;
+    f->arg = f;
+    f->text_fd = sound_takes_output ? STDERR_FILENO : STDOUT_FILENO;
+    flo_code code = front_ask(f, "completion", body, dump, err);
+    if (code == FLO_OK) {
+        code = front_keep_sound(f, err);
+    }
+    if (code != FLO_OK && f->speaking && sound_takes_output) {
+        fputc('\n', stderr); /* the error stands on a line of its own */
+    }
+    return code == FLO_OK ? show_answer(f, o, err) : code;
+}
+
 static flo_code generate(const generate_options *o, const buffer *body, flo_err *err)
 {
     front f;
+    speech_file *sound = NULL;
+    run_options run = o->run;
+    run.no_speech = o->speech.file == NULL; /* one answer: who does not listen needs no talker */
     char *dump = o->dump != NULL ? absolute_path(o->dump) : NULL;
-    flo_code code = front_open(&f, &o->run, err);
+    flo_code code = o->speech.file != NULL ? speech_file_open(&sound, o->speech.file, err) : FLO_OK;
     if (code == FLO_OK) {
-        f.on_text = o->run.json ? NULL : show_text;
-        code = front_ask(&f, "completion", body, dump, err);
+        code = front_open(&f, &run, &o->speech, err);
         if (code == FLO_OK) {
-            code = show_answer(&f, o->run.json, err);
+            f.sound = sound;
+            code = ask(&f, o, body, dump, err);
+            front_close(&f);
+        } else {
+            speech_file_discard(sound);
         }
-        front_close(&f);
     }
     free(dump);
     return code;

@@ -10,22 +10,24 @@
 static const char main_page[] =
     "flotilla COMMAND [options]     runs Qwen3-Omni on the CPUs of one or many machines, over MPI\n"
     "\n"
-    "  generate     one prompt in, one answer out\n"
+    "  generate     one prompt in, one answer out; --speech says it aloud\n"
+    "  speak        says a given text\n"
     "  chat         a conversation in the terminal\n"
     "  tokenize     text to token ids; detokenize: ids to text\n"
     "  template     renders a chat template\n"
     "  plan         which worker would hold what, and whether the model fits; starts nothing\n"
     "  inspect      what a checkpoint folder holds and lacks\n"
     "  verify       computes reference cases and compares\n"
-    "  bench        rates of the encoders beside what the machine can do\n"
+    "  bench        rates of encoders and speech beside what the machine can do\n"
     "\n"
-    "  not built yet: speak, batch, serve, pack, doctor\n"
+    "  not built yet: batch, serve, pack, doctor\n"
     "\n"
     "flotilla COMMAND --help shows a command's options; flotilla --version the version.\n"
     "\n"
     "Examples:\n"
     "  flotilla generate --prompt \"What is the capital of France?\" --workers 3\n"
     "  flotilla chat --model Qwen/Qwen3-Omni-30B-A3B-Instruct --hosts a:2,b:2\n"
+    "  flotilla speak --text \"Good morning.\" --speech morning.wav\n"
     "  flotilla plan --model Qwen/Qwen3-Omni-30B-A3B-Instruct --cluster cluster.json\n"
     "\n"
     "Standard output carries results only; progress, log and errors go to standard error.\n"
@@ -82,6 +84,17 @@ static const char media_page[] =
     "  --video-all-frames     take them all\n"
     "  --recorded-fps R       what a folder of pictures was recorded at\n";
 
+/* Of generate, speak and chat. */
+static const char speech_page[] =
+    "  --speaker NAME         whose voice (default: Ethan); flotilla inspect lists them\n"
+    "  --speech-mode MODE     exact: the reference's samples, which lose 23 ms at every 24 s; "
+    "seamless:\n"
+    "                         nothing is lost (default: exact for a file, seamless for a stream)\n"
+    "  --talker-temperature X (0.9)   --talker-top-k N (50)   --talker-top-p X (1.0)\n"
+    "  --talker-repetition-penalty X (1.05)\n"
+    "  --talker-greedy        the likeliest codes, no draws\n"
+    "  --talker-max-new-tokens N      frames of sound at most, 12.5 a second (4096)\n";
+
 static const char generate_page[] =
     "flotilla generate (--prompt TEXT | --prompt-file F | --prompt-ids 1,2,3 | --messages F) "
     "[options]\n"
@@ -109,13 +122,22 @@ static const char generate_page[] =
     "  --logprobs K           with --json: log-probabilities of each token and of the K best (0 to "
     "20)\n"
     "  --dump F.safetensors   tensors of the prompt pass: hidden states, router choices, logits,\n"
-    "                         what the encoders were given and made\n";
+    "                         what the encoders were given and made, what was spoken\n"
+    "\n"
+    "Speech (without --speech the talker is left out of the job):\n"
+    "  --speech F.wav|-       says the answer aloud, into a WAV file (24 kHz, 16 bits, mono) that "
+    "is "
+    "there\n"
+    "                         when it is whole; -: WAV to standard output as it is made, the text "
+    "to\n"
+    "                         standard error\n";
 
 static const char generate_end[] =
     "\n"
     "Examples:\n"
     "  flotilla generate --prompt \"What is the capital of France?\"\n"
     "  flotilla generate --image photo.jpg --prompt \"What is in the picture?\"\n"
+    "  flotilla generate --prompt \"Tell a story.\" --speech - | ffplay -nodisp -autoexit -\n"
     "  flotilla generate --messages chat.json --temperature 0.7 --seed 1 --json | jq -r .text\n"
     "  echo \"Translate to German: good morning\" | flotilla generate --prompt-file - --workers 4\n"
     "\n"
@@ -131,6 +153,7 @@ static const char chat_page[] =
     "answered one by one. Earlier turns stay in the KV cache and are not computed again.\n"
     "\n"
     "  /image F  /audio F  /video F                for the next message; several may be given\n"
+    "  /speak on|off                              say the answers aloud\n"
     "  /reset  /save F  /load F  /help  /quit      //TEXT says TEXT with one slash in front\n"
     "  Ctrl-C ends the answer, at the prompt the chat; Ctrl-D ends the chat\n"
     "\n"
@@ -138,7 +161,40 @@ static const char chat_page[] =
     "  Media given by options go with the first message. A sound keeps, in later turns, the "
     "features "
     "it had\n"
-    "  in the turn that brought it.\n";
+    "  in the turn that brought it.\n"
+    "\n"
+    "Speech (--no-speech leaves the talker out of the job):\n"
+    "  --speech [DIR|PREFIX]  says each answer aloud too, into DIR/answer-1.wav or PREFIX-1.wav "
+    "and "
+    "so on;\n"
+    "                         numbers that are taken are left out (default: the current folder)\n";
+
+static const char speak_page[] =
+    "flotilla speak (--text TEXT | --text-file F) [--speech F.wav|-] [options]\n"
+    "\n"
+    "Says a given text aloud. Nothing is generated but the speech.\n"
+    "\n"
+    "  --text TEXT            what to say; --text-file F: from a file (- : standard input)\n"
+    "  --speech F.wav|-       a WAV file (24 kHz, 16 bits, mono); -: standard output, as it is "
+    "made\n"
+    "                         (default: standard output where that is a pipe or a file, else, and "
+    "with\n"
+    "                         --json, speech.wav in the current folder)\n"
+    "  --seed N               the same seed gives the same speech\n"
+    "  --json                 one JSON document on standard output: codes, number of samples, "
+    "timing\n";
+
+static const char speak_heading[] = "\nSpeech:\n";
+
+static const char speak_end[] =
+    "\n"
+    "Examples:\n"
+    "  flotilla speak --text \"Good morning.\" --speech morning.wav --speaker Chelsie\n"
+    "  flotilla speak --text-file story.txt | aplay\n"
+    "\n"
+    "Exit status: 0 done; 1 the work failed (full disk, closed pipe, lost worker); 2 wrong use "
+    "(option,\n"
+    "unknown speaker, a model without a talker, an empty text); 130 interrupted.\n";
 
 static const char chat_end[] = "\n"
                                "Examples:\n"
@@ -151,12 +207,20 @@ static const char chat_end[] = "\n"
                                "from a pipe also the status of the first turn that failed.\n";
 
 static const char bench_page[] =
-    "flotilla bench --encoders [options]\n"
+    "flotilla bench [--encoders] [--speech] [options]\n"
     "\n"
-    "Encodes noise of a given size some times, and measures beside it, in the same run and with "
-    "the\n"
-    "same threads, how fast the machine multiplies and adds in f32.\n"
+    "Encodes noise of a given size, or speaks a given number of frames, some times, and measures "
+    "beside it,\n"
+    "in the same run and with the same threads, how fast the machine multiplies and adds in f32 "
+    "and "
+    "reads\n"
+    "memory. What is not measured is left out of the job.\n"
     "\n"
+    "  --encoders             pictures and sound in\n"
+    "  --speech               speech out: frames a second (12.5 are as fast as a person listens), "
+    "and each\n"
+    "                         part's share of the time beside what its bytes or arithmetic allow\n"
+    "  --frames N             frames that each speaker speaks    --speakers N   at a time (1)\n"
     "  --image-size WxH       picture, sides multiples of 32 (default: 1024x1024)\n"
     "  --audio-seconds N      sound (default: 40)\n"
     "  --repeat N             rounds beside one to warm up (default: 3)\n"
@@ -166,7 +230,8 @@ static const char bench_page[] =
 static const char bench_end[] =
     "\n"
     "Example, without a checkpoint (a folder with its config.json is enough):\n"
-    "  flotilla bench --encoders --model DIR --load-format dummy --layers 1 --workers 1\n";
+    "  flotilla bench --encoders --model DIR --load-format dummy --layers 1 --workers 1\n"
+    "  flotilla bench --speech --model DIR --load-format dummy --layers 1 --workers 1\n";
 
 static const char verify_page[] =
     "flotilla verify --golden DIR [--only SECTION,SECTION] [options]\n"
@@ -189,12 +254,14 @@ static const char verify_end[] = "\n"
 
 typedef struct page {
     const char *command;
-    const char *parts[6];
+    const char *parts[7];
 } page;
 
 static const page pages[] = {
-    {"generate", {generate_page, media_page, sampling_page, run_options_page, generate_end}},
-    {"chat", {chat_page, media_page, sampling_page, run_options_page, chat_end}},
+    {"generate",
+     {generate_page, speech_page, media_page, sampling_page, run_options_page, generate_end}},
+    {"speak", {speak_page, speak_heading, speech_page, run_options_page, speak_end}},
+    {"chat", {chat_page, speech_page, media_page, sampling_page, run_options_page, chat_end}},
     {"verify", {verify_page, run_options_page, verify_end}},
     {"bench", {bench_page, run_options_page, bench_end}},
 };

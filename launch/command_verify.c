@@ -6,6 +6,7 @@
 
 #include "common/json.h"
 #include "launch/front.h"
+#include "launch/output.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -95,7 +96,7 @@ flo_code command_verify(int argc, char **argv, flo_err *err)
     front f;
     code = make_body(&body, &o, err);
     if (code == FLO_OK) {
-        code = front_open(&f, &o.run, err);
+        code = front_open(&f, &o.run, NULL, err);
     }
     if (code == FLO_OK) {
         f.on_text = show_text;

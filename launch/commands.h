@@ -1,8 +1,9 @@
 /*
  * commands.h - the commands of `flotilla`.
  *
- * inspect and plan are done by the program itself; generate, chat and verify start a job; tokenize,
- * detokenize and template become the coordinator's program, which has the text parts.
+ * inspect and plan are done by the program itself; generate, speak, chat, verify and bench start a
+ * job; tokenize, detokenize and template become the coordinator's program, which has the text
+ * parts.
  *
  * Each reads its own options (argv[0] is the command's name), writes its result to standard output
  * and returns the exit status; unless that is FLO_OK the sentence is in *err ("": it was shown).
@@ -20,8 +21,10 @@ flo_code command_inspect(int argc, char **argv, flo_err *err);
  * fit; with --json the document then says why. */
 flo_code command_plan(int argc, char **argv, flo_err *err);
 
-/* One prompt, one answer; a conversation; reference cases; rates. They start a job and end it. */
+/* One prompt, one answer; a text said aloud; a conversation; reference cases; rates. They start a
+ * job and end it. */
 flo_code command_generate(int argc, char **argv, flo_err *err);
+flo_code command_speak(int argc, char **argv, flo_err *err);
 flo_code command_chat(int argc, char **argv, flo_err *err);
 flo_code command_verify(int argc, char **argv, flo_err *err);
 flo_code command_bench(int argc, char **argv, flo_err *err);

@@ -21,6 +21,7 @@ typedef struct command {
 
 static const command commands[] = {
     {"generate", command_generate},
+    {"speak", command_speak},
     {"chat", command_chat},
     {"verify", command_verify},
     {"bench", command_bench},
@@ -29,10 +30,8 @@ static const command commands[] = {
     {"tokenize", command_text},
     {"detokenize", command_text},
     {"template", command_text},
-    {"speak", NULL},
     {"batch", NULL},
     {"serve", NULL},
-    {"bench", NULL},
     {"pack", NULL},
     {"doctor", NULL},
 };

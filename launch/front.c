@@ -8,10 +8,9 @@
 #include "common/model_config.h"
 #include "common/model_folder.h"
 #include "common/plan.h"
-#include "gateway/interrupts.h"
+#include "launch/output.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +53,24 @@ static void on_delta(void *arg, uint64_t request, const char *text, size_t n_byt
     }
 }
 
+/* Whether anything else on standard error would stand in the middle of the answer's text. */
+static bool answer_is_in_the_way(const front *f)
+{
+    return f->request != 0 && !f->answered && f->on_text != NULL &&
+           (f->text_fd == STDERR_FILENO || isatty(f->text_fd) == 1);
+}
+
+static void on_sound(void *arg, uint64_t request, int32_t sample_rate, const unsigned char *samples,
+                     size_t n_samples)
+{
+    front *f = arg;
+    if (request != f->request || f->answered || f->sound == NULL || f->sound_code != FLO_OK) {
+        return;
+    }
+    f->sound_code = speech_file_write(f->sound, samples, n_samples, sample_rate, &f->sound_cause);
+    progress_sound(f->progress, speech_file_seconds(f->sound), answer_is_in_the_way(f));
+}
+
 static void on_done(void *arg, uint64_t request, flo_code code, const char *error,
                     const char *result, size_t n_bytes)
 {
@@ -70,16 +87,11 @@ static void on_done(void *arg, uint64_t request, flo_code code, const char *erro
     buffer_append(&f->result, result, n_bytes);
 }
 
-/* On a terminal that shows both, an answer is not interrupted by the log. */
-static bool answer_is_on_screen(const front *f)
-{
-    return f->request != 0 && !f->answered && f->on_text != NULL && isatty(STDOUT_FILENO) == 1;
-}
-
+/* An answer is not interrupted by the log. */
 static void on_log(void *arg, const char *line)
 {
     front *f = arg;
-    if (answer_is_on_screen(f)) {
+    if (answer_is_in_the_way(f)) {
         buffer_append_text(&f->held, line);
         buffer_append_byte(&f->held, '\n');
         return;
@@ -96,6 +108,12 @@ void front_show_held(front *f)
     }
 }
 
+static flo_code read_model(model_config *model, const front *f, flo_err *err)
+{
+    return f->options.load_format == LOAD_DUMMY ? model_config_read_shapes(model, f->model, err)
+                                                : model_config_read(model, f->model, err);
+}
+
 /* What config.json alone can refuse is refused before a thousand ranks are started for it. */
 static flo_code check_plan(const front *f, flo_err *err)
 {
@@ -104,9 +122,7 @@ static flo_code check_plan(const front *f, flo_err *err)
     int32_t n = cluster_workers(&f->hosts.cluster);
     plan_worker_facts *workers = calloc((size_t)n, sizeof *workers);
     CHECK(model != NULL && p != NULL && workers != NULL);
-    flo_code code = f->options.load_format == LOAD_DUMMY
-                        ? model_config_read_shapes(model, f->model, err)
-                        : model_config_read(model, f->model, err);
+    flo_code code = read_model(model, f, err);
     if (code == FLO_OK) {
         plan_misfit unused;
         for (int32_t i = 0; i < n; i++) {
@@ -125,6 +141,18 @@ static flo_code check_plan(const front *f, flo_err *err)
     }
     free(workers);
     free(p);
+    free(model);
+    return code;
+}
+
+flo_code front_check_speech(const front *f, const speech_given *speech, flo_err *err)
+{
+    model_config *model = calloc(1, sizeof *model);
+    CHECK(model != NULL);
+    flo_code code = read_model(model, f, err);
+    if (code == FLO_OK) {
+        code = speech_model_check(speech, model, f->model, err);
+    }
     free(model);
     return code;
 }
@@ -149,13 +177,16 @@ static flo_code find_model(front *f, flo_err *err)
     return FLO_OK;
 }
 
-flo_code front_open(front *f, const run_options *options, flo_err *err)
+flo_code front_open(front *f, const run_options *options, const speech_given *speech, flo_err *err)
 {
-    *f = (front){.options = *options};
+    *f = (front){.options = *options, .text_fd = STDOUT_FILENO};
     flo_code code = run_hosts_find(&f->hosts, options, err);
     f->has_hosts = code == FLO_OK;
     if (code == FLO_OK) {
         code = find_model(f, err);
+    }
+    if (code == FLO_OK && speech != NULL && speech->file != NULL) {
+        code = front_check_speech(f, speech, err);
     }
     if (code == FLO_OK) {
         code = check_plan(f, err);
@@ -166,6 +197,7 @@ flo_code front_open(front *f, const run_options *options, flo_err *err)
                                            .ready = on_ready,
                                            .stage = on_stage,
                                            .delta = on_delta,
+                                           .sound = on_sound,
                                            .done = on_done,
                                            .log = on_log};
         f->progress = progress_new(STDERR_FILENO, options->quiet);
@@ -182,7 +214,8 @@ flo_code front_submit(front *f, const char *kind, const buffer *body, const char
 {
     CHECK(!body->failed);
     f->answered = f->speaking = false;
-    f->text_code = FLO_OK;
+    f->sound_s = 0;
+    f->text_code = f->sound_code = FLO_OK;
     f->result.n = 0;
     const bool local_files = true; /* who started the job may read them anyway */
     return session_submit(f->session, kind, body->at, body->n, dump, local_files, &f->request, err);
@@ -197,7 +230,11 @@ flo_code front_step(front *f, int wait_ms, int other_fd, bool *other_ready, flo_
     progress_stage_draw(f->progress);
     if (code == FLO_OK && f->text_code != FLO_OK) {
         *err = f->cause;
-        return f->text_code;
+        code = f->text_code;
+    }
+    if (code == FLO_OK && f->sound_code != FLO_OK) {
+        *err = f->sound_cause;
+        code = f->sound_code;
     }
     return code;
 }
@@ -215,8 +252,45 @@ flo_code front_ask(front *f, const char *kind, const buffer *body, const char *d
     return code;
 }
 
+flo_code front_keep_sound(front *f, flo_err *err)
+{
+    if (f->sound == NULL) {
+        return FLO_OK;
+    }
+    speech_file *sound = f->sound;
+    f->sound = NULL;
+    f->sound_s = speech_file_seconds(sound);
+    return speech_file_finish(sound, err);
+}
+
+void front_log_sound(const front *f, const char *path)
+{
+    const char *name = strcmp(path, "-") == 0 ? "standard output" : path;
+    if (f->sound_s > 0) {
+        log_info("%s: %.1f s of sound", name, f->sound_s);
+    } else {
+        log_warn("%s: no sound, there was nothing to say", name);
+    }
+}
+
+flo_code front_show_document(const front *f, const char *sound_file, flo_err *err)
+{
+    buffer out = {0};
+    if (sound_file != NULL) {
+        speech_answer_put(&out, &f->result, sound_file);
+    } else {
+        buffer_append(&out, f->result.at, f->result.n);
+    }
+    flo_code code =
+        out.failed ? flo_fail(err, FLO_FAIL, "out of memory") : output_write(out.at, out.n, err);
+    buffer_free(&out);
+    return code;
+}
+
 void front_close(front *f)
 {
+    speech_file_discard(f->sound);
+    f->sound = NULL;
     if (f->progress != NULL) {
         progress_end(f->progress);
     }
@@ -231,33 +305,6 @@ void front_close(front *f)
     f->session = NULL;
     f->progress = NULL;
     f->has_hosts = false;
-}
-
-flo_code output_write(const char *text, size_t n_bytes, flo_err *err)
-{
-    while (n_bytes > 0) {
-        struct pollfd p[2] = {{.fd = STDOUT_FILENO, .events = POLLOUT},
-                              {.fd = interrupts_fd(), .events = POLLIN}};
-        poll(p, 2, -1);
-        if (p[1].revents != 0 && interrupts_take() != 0) {
-            return flo_fail(err, FLO_INTERRUPTED, "interrupted");
-        }
-        if (p[0].revents == 0) {
-            continue;
-        }
-        /* a pipe that polls as writable takes this much without blocking */
-        ssize_t n = write(STDOUT_FILENO, text, n_bytes < 4096 ? n_bytes : 4096);
-        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
-            continue;
-        }
-        if (n < 0) {
-            return flo_fail(err, FLO_FAIL, "standard output cannot be written: %s",
-                            strerror(errno));
-        }
-        text += n;
-        n_bytes -= (size_t)n;
-    }
-    return FLO_OK;
 }
 
 char *absolute_path(const char *path)

@@ -1,9 +1,6 @@
 /*
  * messages.c - numbers and strings stay as people wrote them, so nothing is read and printed again:
  * slices are cut out of the text, and a path gets its folder put in front.
- *
- * The slicer walks text that the JSON reader has accepted, so it only counts brackets and skips
- * strings; it does not check again.
  */
 #include "launch/messages.h"
 
@@ -16,118 +13,15 @@
 #include <strings.h>
 #include <unistd.h>
 
-static const char *skip_space(const char *p, const char *end)
-{
-    while (p < end && strchr(" \t\r\n", *p) != NULL && *p != '\0') {
-        p++;
-    }
-    return p;
-}
-
-/* Behind the string that begins at p. */
-static const char *skip_string(const char *p, const char *end)
-{
-    for (p++; p < end && *p != '"'; p++) {
-        if (*p == '\\') {
-            p++;
-        }
-    }
-    return p < end ? p + 1 : end;
-}
-
-/* Behind the value that begins at p. */
-static const char *skip_value(const char *p, const char *end)
-{
-    int depth = 0;
-    while (p < end) {
-        if (*p == '"') {
-            p = skip_string(p, end);
-        } else if (*p == '[' || *p == '{') {
-            depth++;
-            p++;
-        } else if (*p == ']' || *p == '}') {
-            if (depth == 0) {
-                return p;
-            }
-            depth--;
-            p++;
-        } else if (depth == 0 && strchr(", \t\r\n", *p) != NULL) {
-            return p;
-        } else {
-            p++;
-            continue; /* inside a number or a word */
-        }
-        if (depth == 0) {
-            return p;
-        }
-    }
-    return end;
-}
-
-/* What is left of an object or list: after its bracket at first, then behind each entry. */
-typedef struct json_rest {
-    const char *at, *end;
-} json_rest;
-
-static json_rest rest_of(json_slice whole)
-{
-    const char *end = whole.at + whole.n;
-    return (json_rest){skip_space(skip_space(whole.at, end) + 1, end), end};
-}
-
-/* The next value; false at the end. */
-static bool next_element(json_rest *rest, json_slice *value)
-{
-    const char *p = rest->at, *end = rest->end;
-    if (p >= end || *p == ']' || *p == '}') {
-        return false;
-    }
-    const char *value_end = skip_value(p, end);
-    *value = (json_slice){p, (size_t)(value_end - p)};
-    p = skip_space(value_end, end);
-    rest->at = p < end && *p == ',' ? skip_space(p + 1, end) : end;
-    return true;
-}
-
-/* The next member, the key with its quotes; false at the end. */
-static bool next_member(json_rest *rest, json_slice *key, json_slice *value)
-{
-    const char *p = rest->at, *end = rest->end;
-    if (p >= end || *p != '"') {
-        return false;
-    }
-    const char *key_end = skip_string(p, end);
-    *key = (json_slice){p, (size_t)(key_end - p)};
-    rest->at = skip_space(skip_space(key_end, end) + 1, end); /* behind the colon */
-    return next_element(rest, value);
-}
-
-/* Whether a string, with its quotes, says name; as JSON has it, letters may be escaped. */
-static bool is_key(json_slice key, const char *name)
-{
-    size_t n = strlen(name);
-    if (key.n < 2 || memchr(key.at, '\\', key.n) == NULL) {
-        return key.n == n + 2 && memcmp(key.at + 1, name, n) == 0;
-    }
-    cJSON *json;
-    flo_err unused;
-    bool same = key.n <= 6 * n + 2 && json_parse_request(&json, key.at, key.n, &unused) == FLO_OK;
-    if (same) {
-        same = cJSON_IsString(json) && strcmp(json->valuestring, name) == 0;
-        cJSON_Delete(json);
-    }
-    return same;
-}
-
 /* Members of a valid object: "messages" to *messages, all others to options. */
 static void slice_object(const char *text, size_t n_bytes, json_slice *messages, buffer *options)
 {
-    json_rest rest = rest_of((json_slice){text, n_bytes});
+    json_rest rest = json_rest_of((json_slice){text, n_bytes});
     json_slice key, value;
     bool first = true;
     buffer_append_byte(options, '{');
-    while (next_member(&rest, &key, &value)) {
-        if (is_key(key, "messages")) {
+    while (json_next_member(&rest, &key, &value)) {
+        if (json_key_is(key, "messages")) {
             *messages = value;
             continue;
         }
@@ -180,8 +74,7 @@ flo_code messages_take(const char *text, size_t n_bytes, const char *name, json_
     if (object) {
         slice_object(text, n_bytes, messages, options);
     } else {
-        const char *first = skip_space(text, text + n_bytes);
-        *messages = (json_slice){first, (size_t)(skip_value(first, text + n_bytes) - first)};
+        *messages = json_first_value((json_slice){text, n_bytes});
         buffer_append_text(options, "{}");
     }
     return FLO_OK;
@@ -217,13 +110,13 @@ static void rewrite_name(rewriting *r, json_slice name)
 /* What stands under a medium's key: its name, or an object that has it as "url". */
 static void rewrite_value(rewriting *r, json_slice value)
 {
-    json_rest members = rest_of(value);
+    json_rest members = json_rest_of(value);
     json_slice key, inner;
     if (*value.at == '"') {
         rewrite_name(r, value);
     }
-    while (*value.at == '{' && next_member(&members, &key, &inner)) {
-        if (is_key(key, "url") && *inner.at == '"') {
+    while (*value.at == '{' && json_next_member(&members, &key, &inner)) {
+        if (json_key_is(key, "url") && *inner.at == '"') {
             rewrite_name(r, inner);
         }
     }
@@ -236,20 +129,20 @@ static bool is_medium(json_slice word)
                                         "audio_url", "input_audio", "video",       "video_url"};
     bool found = false;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        found = found || is_key(word, names[i]);
+        found = found || json_key_is(word, names[i]);
     }
     return found;
 }
 
 static void rewrite_part(rewriting *r, json_slice part)
 {
-    json_rest members = rest_of(part);
+    json_rest members = json_rest_of(part);
     json_slice key, value;
-    while (next_member(&members, &key, &value)) {
+    while (json_next_member(&members, &key, &value)) {
         if (is_medium(key)) {
             r->any = true;
             rewrite_value(r, value);
-        } else if (is_key(key, "type")) {
+        } else if (json_key_is(key, "type")) {
             r->any = r->any || is_medium(value);
         }
     }
@@ -257,11 +150,12 @@ static void rewrite_part(rewriting *r, json_slice part)
 
 static void rewrite_message(rewriting *r, json_slice message)
 {
-    json_rest members = rest_of(message);
+    json_rest members = json_rest_of(message);
     json_slice key, content, part;
-    while (next_member(&members, &key, &content)) {
-        json_rest parts = rest_of(content);
-        while (is_key(key, "content") && *content.at == '[' && next_element(&parts, &part)) {
+    while (json_next_member(&members, &key, &content)) {
+        json_rest parts = json_rest_of(content);
+        while (json_key_is(key, "content") && *content.at == '[' &&
+               json_next_element(&parts, &part)) {
             if (*part.at == '{') {
                 rewrite_part(r, part);
             }
@@ -288,9 +182,9 @@ bool messages_put(buffer *out, json_slice messages)
     put_folder(&folder);
     const char *inside = !folder.failed && folder.at[0] == '"' ? folder.at + 1 : "";
     rewriting r = {.out = out, .copied = messages.at, .folder = inside};
-    json_rest rest = rest_of(messages);
+    json_rest rest = json_rest_of(messages);
     json_slice message;
-    while (next_element(&rest, &message)) {
+    while (json_next_element(&rest, &message)) {
         rewrite_message(&r, message);
     }
     buffer_append(out, r.copied, (size_t)(messages.at + messages.n - r.copied));

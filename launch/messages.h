@@ -9,15 +9,10 @@
 
 #include "common/buffer.h"
 #include "common/error.h"
+#include "launch/json_slice.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-
-/* A part of a JSON text, borrowed from it. */
-typedef struct json_slice {
-    const char *at;
-    size_t n;
-} json_slice;
 
 /* Chat messages as a list [...] or as an object {"messages": [...], ...}: messages is the list's
  * text, options (empty buffer, appended to) the object of all other members, "{}" for a list. text

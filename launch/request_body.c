@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEED_MAX 9007199254740991.0 /* 2^53 - 1: what every JSON reader keeps */
-
 static const char *const sampling_keys[SAMPLING_ARGUMENTS] = {
     "max_tokens",         "temperature", "top_k",      "top_p",   "min_p",
     "repetition_penalty", "seed",        "ignore_eos", "logprobs"};
@@ -111,8 +109,14 @@ flo_code ids_put(buffer *body, const char *text, flo_err *err)
 
 flo_code prompt_check(const char *text, size_t n_bytes, const char *name, flo_err *err)
 {
+    return text_check(text, n_bytes, "prompt", name, err);
+}
+
+flo_code text_check(const char *text, size_t n_bytes, const char *what, const char *name,
+                    flo_err *err)
+{
     if (n_bytes == 0) {
-        return flo_fail(err, FLO_USAGE, "%s: the prompt is empty", name);
+        return flo_fail(err, FLO_USAGE, "%s: the %s is empty", name, what);
     }
     size_t good = utf8_good_bytes(text, n_bytes);
     if (good != n_bytes) {

@@ -15,6 +15,8 @@
 
 enum { PROMPT_BYTES_MAX = 48 << 20, SAMPLING_ARGUMENTS = 9 };
 
+#define SEED_MAX 9007199254740991.0 /* 2^53 - 1: what every JSON reader keeps */
+
 typedef struct sampling_options {
     int64_t max_new_tokens, top_k, seed, logprobs;
     double temperature, top_p, min_p, repetition_penalty;
@@ -39,5 +41,9 @@ double json_number(const cJSON *object, const char *key);
 
 /* FLO_USAGE where text, called name, is empty or not UTF-8. */
 flo_code prompt_check(const char *text, size_t n_bytes, const char *name, flo_err *err);
+
+/* The same for what is no prompt but, say, a "text". */
+flo_code text_check(const char *text, size_t n_bytes, const char *what, const char *name,
+                    flo_err *err);
 
 #endif

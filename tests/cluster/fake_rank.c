@@ -11,8 +11,11 @@
  * levels A prompt with "SLOW" is answered word by word until it is cancelled, with "REFUSE" by an
  * error; "LONG" by 4 MiB of text; "ENCODE" reports a stage for 3.5 s first, "BRISK" for 0.3 s, and
  * both once more when the text has begun; "ECHO" by the body. The answer's "echo" is the request's
- * body, "arguments" the command line. FLOTILLA_FAKE_PIDS: a folder that gets a file for each rank,
- * named by its pid.
+ * body, "arguments" the command line. A request for speech is answered by half a second of sound as
+ * well, in five pieces; with "SLOW" by sound until it is cancelled, with "MUTE" by none, with
+ * "PAUSE" by 1.5 s of silence before the last piece, with "HALF" by a piece that ends within a
+ * sample, with "LOST" by an error behind the first piece. FLOTILLA_FAKE_PIDS: a folder that gets a
+ * file for each rank, named by its pid.
  */
 #include "proto/frame.h"
 #include "proto/gateway.pb-c.h"
@@ -53,6 +56,25 @@ static void tell_delta(uint64_t request, const char *text, size_t n)
     tell(FLO__TO_GATEWAY__BODY_DELTA, &d);
 }
 
+enum { PIECE_SAMPLES = 2400, PIECES = 5 };
+
+/* Sample i of an answer is i, so that a test sees whether all have come and in order. */
+static void tell_sound(uint64_t request, int piece, size_t n_bytes)
+{
+    uint8_t bytes[2 * PIECE_SAMPLES];
+    for (int i = 0; i < PIECE_SAMPLES; i++) {
+        int value = piece * PIECE_SAMPLES + i;
+        bytes[2 * i] = (uint8_t)(value & 0xff);
+        bytes[2 * i + 1] = (uint8_t)(value >> 8 & 0xff);
+    }
+    Flo__SoundDelta s = FLO__SOUND_DELTA__INIT;
+    s.request = request;
+    s.sample_rate = 24000;
+    s.samples.data = bytes;
+    s.samples.len = n_bytes;
+    tell(FLO__TO_GATEWAY__BODY_SOUND, &s);
+}
+
 static void tell_done(uint64_t request, int code, const char *error, const char *json)
 {
     Flo__Done d = FLO__DONE__INIT;
@@ -62,6 +84,16 @@ static void tell_done(uint64_t request, int code, const char *error, const char 
     d.result.data = (uint8_t *)(uintptr_t)json;
     d.result.len = strlen(json);
     tell(FLO__TO_GATEWAY__BODY_DONE, &d);
+}
+
+static int contains(const ProtobufCBinaryData *b, const char *word)
+{
+    return memmem(b->data, b->len, word, strlen(word)) != NULL;
+}
+
+static int speech_is_asked(const Flo__Submit *s)
+{
+    return contains(&s->body, "\"speech\":{");
 }
 
 static void answer(const Flo__Submit *s, int argc, char **argv, const char *reason)
@@ -74,6 +106,10 @@ static void answer(const Flo__Submit *s, int argc, char **argv, const char *reas
             "\"local_files\": %s, \"echo\": %.*s, ",
             reason, s->kind, s->dump, s->local_files ? "true" : "false", (int)s->body.len,
             (char *)s->body.data);
+    if (speech_is_asked(s)) {
+        fprintf(f, "\"speech\": {\"sample_rate\": 24000, \"samples\": %d, \"codes\": [[1.50]]}, ",
+                PIECES * PIECE_SAMPLES);
+    }
     fprintf(f, "\"timing\": {\"generated_tokens\": 2, \"generate_s\": 0.5}, \"arguments\": [");
     for (int i = 1; i < argc; i++) {
         fprintf(f, "%s\"%s\"", i > 1 ? ", " : "", argv[i]);
@@ -102,17 +138,42 @@ static void encode(uint64_t request, useconds_t microseconds)
     usleep(microseconds / 2);
 }
 
-static int contains(const ProtobufCBinaryData *b, const char *word)
+/* Text and sound; false: the request has ended already. */
+static int speak(const Flo__Submit *s)
 {
-    return memmem(b->data, b->len, word, strlen(word)) != NULL;
+    int pieces = contains(&s->body, "MUTE") ? 0 : PIECES;
+    tell_delta(s->request, "Par", 3);
+    for (int i = 0; i < pieces; i++) {
+        if (i + 1 == pieces && contains(&s->body, "PAUSE")) {
+            usleep(1500000);
+        }
+        tell_sound(s->request, i, 2 * PIECE_SAMPLES - (size_t)contains(&s->body, "HALF"));
+        if (contains(&s->body, "LOST")) {
+            tell_done(s->request, 1, "the vocoder is lost", "");
+            return 0;
+        }
+    }
+    tell_delta(s->request, "is.", 3);
+    return 1;
 }
 
-static void take_submit(const Flo__Submit *s, int argc, char **argv, uint64_t *slow)
+static const char bench_result[] =
+    "{\"speech\": {\"frames_per_s\": {\"min\": 14, \"median\": 15.5, \"max\": 16}, "
+    "\"real_time_factor\": 1.24, \"first_sound_frames\": 3, \"parts\": [{\"name\": \"talker\", "
+    "\"rank\": 1, \"time_share\": 0.25, \"ms_per_frame\": 4, \"limit_ms_per_frame\": 3, "
+    "\"limit_fraction\": 0.75, \"bytes_per_frame\": 6e8, \"measured_read_gb_per_s\": 20}, "
+    "{\"name\": \"code2wav\", \"rank\": 2, \"time_share\": 0.75, \"ms_per_frame\": 12, "
+    "\"limit_ms_per_frame\": 9, \"limit_fraction\": 0.75, \"gflop_per_frame\": 1.5, "
+    "\"measured_peak_gflop_per_s\": 60}]}}";
+
+static void take_submit(const Flo__Submit *s, int argc, char **argv, uint64_t *slow,
+                        int *slow_speaks)
 {
     if (contains(&s->body, "REFUSE")) {
         tell_done(s->request, 2, "the prompt has 9 tokens, the KV cache holds 8", "");
     } else if (contains(&s->body, "SLOW")) {
         *slow = s->request;
+        *slow_speaks = speech_is_asked(s);
     } else if (contains(&s->body, "LONG")) {
         char *text = malloc(65536);
         memset(text, 'x', 65536);
@@ -124,6 +185,12 @@ static void take_submit(const Flo__Submit *s, int argc, char **argv, uint64_t *s
     } else if (contains(&s->body, "ECHO")) {
         tell_delta(s->request, (const char *)s->body.data, s->body.len);
         answer(s, argc, argv, "stop");
+    } else if (strcmp(s->kind, "bench") == 0) {
+        tell_done(s->request, 0, "", bench_result);
+    } else if (speech_is_asked(s)) {
+        if (speak(s)) {
+            answer(s, argc, argv, "stop");
+        }
     } else if (strcmp(s->kind, "verify") == 0) {
         tell_delta(s->request, "thinker/a ok\n", 13);
         tell_done(s->request, 3, "1 of 2 cases differs", "");
@@ -225,7 +292,8 @@ static void leave(void)
 static void serve(int argc, char **argv)
 {
     uint64_t slow = 0;
-    for (;;) {
+    int slow_speaks = 0;
+    for (int piece = 0;;) {
         frame f;
         if (frame_receive(channel, slow != 0 ? 20 : -1, &f, &fault) != FLO_OK ||
             f.state == FRAME_CLOSED) {
@@ -236,6 +304,9 @@ static void serve(int argc, char **argv)
         }
         if (f.state == FRAME_NONE) {
             tell_delta(slow, "word ", 5);
+            if (slow_speaks) {
+                tell_sound(slow, piece++, 2 * PIECE_SAMPLES);
+            }
             continue;
         }
         Flo__ToCoordinator *m = flo__to_coordinator__unpack(NULL, f.n_bytes, f.body);
@@ -243,7 +314,7 @@ static void serve(int argc, char **argv)
             return;
         }
         if (m->body_case == FLO__TO_COORDINATOR__BODY_SUBMIT) {
-            take_submit(m->submit, argc, argv, &slow);
+            take_submit(m->submit, argc, argv, &slow, &slow_speaks);
         } else if (m->body_case == FLO__TO_COORDINATOR__BODY_CANCEL && m->cancel->request == slow) {
             tell_done(slow, 0, "", "{\"finish_reason\": \"cancelled\"}");
             slow = 0;
