@@ -105,6 +105,23 @@ static uint64_t step_bytes(const talker_config *t)
     return plan_add(plan_add(attention, router), plan_add(rows, routed_bytes(t)));
 }
 
+/* What worker/speech/talker_desk.c holds: input rows of all speakers with a note for each, and
+ * their blocks; a speaker's frame and what was drawn for it; rows of a step on their way in. */
+static uint64_t desk_bytes(const talker_config *t, int64_t talker_tokens)
+{
+    int64_t h = t->hidden_size, vocab = t->vocab_size;
+    uint64_t note = 5 * sizeof(float), block = (SPEAKERS_MAX + 1) * sizeof(int32_t);
+    uint64_t inputs = plan_add(plan_array_bytes(talker_tokens, h, sizeof(float)),
+                               plan_add(plan_times(note, (uint64_t)talker_tokens),
+                                        plan_times(block, (uint64_t)(talker_tokens / KV_BLOCK))));
+    uint64_t frames = plan_array_bytes(SPEAKERS_MAX, 7 * h + 3 * vocab, sizeof(float));
+    uint64_t choice =
+        plan_array_bytes(12, vocab, sizeof(float)); /* candidates, and the sampler's */
+    uint64_t step =
+        plan_add(rows_bytes(2 * h + t->thinker_hidden_size), plan_times(5, rows_bytes(1)));
+    return plan_add(plan_add(inputs, frames), plan_add(choice, step));
+}
+
 uint64_t plan_talker_region_bytes(const model_config *m, int64_t talker_tokens)
 {
     const talker_config *t = &m->talker;
@@ -113,9 +130,6 @@ uint64_t plan_talker_region_bytes(const model_config *m, int64_t talker_tokens)
     }
     uint64_t projected = plan_add(rows_bytes(t->projection_size),
                                   plan_array_bytes(1, t->projection_size, sizeof(float)));
-    uint64_t inputs = plan_add(plan_array_bytes(talker_tokens, t->hidden_size, sizeof(float)),
-                               rows_bytes(t->hidden_size)); /* of all speakers; of a step */
-    uint64_t logits = plan_array_bytes(SPEAKERS_MAX, t->vocab_size, sizeof(float));
     return plan_add(plan_add(step_bytes(t), projected),
-                    plan_add(plan_add(inputs, logits), LISTS_BYTES));
+                    plan_add(desk_bytes(t, talker_tokens), LISTS_BYTES));
 }
