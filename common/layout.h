@@ -18,6 +18,7 @@ enum {
     EMBEDDINGS_PART_BYTES = 1 << 20, /* of its result, about */
     SPEAKERS_MAX = 32,               /* answers that are spoken at a time */
     CODE_GROUPS_MAX = 64,            /* codes of a frame of speech */
+    SPEECH_PART_BYTES = 1 << 20,     /* of sound or of rows that are dumped, in one message */
     VOCODER_FRAMES_MAX = 32,         /* frames that go through the vocoder together */
     CUT_FRAMES = 300,                /* the reference decodes so many frames at a time, */
     CUT_CONTEXT_FRAMES = 25,         /* and so many before them again for context */

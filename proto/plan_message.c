@@ -105,18 +105,41 @@ flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config
     return FLO_OK;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Rows of a decoder between a home and the owners of its experts; deterministic: one of each pair
+ * comes back. */
+static size_t expert_rows_bytes(int32_t hidden_size, int32_t n_experts_per_token,
+                                bool deterministic)
+{
+    size_t pairs = deterministic ? (size_t)n_experts_per_token : 1;
+    return STEP_ROWS_MAX * (size_t)hidden_size * sizeof(float) * larger(pairs, 1);
+}
+
+/* Text and hidden states for the talker are no more than a step's rows; what is left are its rows
+ * for experts, frames on their way to the predictor and back, and what the coordinator is told. */
+static size_t speech_payload_bytes(const talker_config *t, bool deterministic)
+{
+    size_t frames = 2 * SPEAKERS_MAX * (size_t)t->hidden_size * sizeof(float);
+    size_t told = larger(SPEECH_PART_BYTES,
+                         larger((size_t)t->vocab_size, (size_t)t->n_experts) * sizeof(float));
+    size_t rows = expert_rows_bytes(t->hidden_size, t->n_experts_per_token, deterministic);
+    return larger(larger(frames, told), rows);
+}
+
 size_t plan_payload_bytes_max(const model_config *m, const plan *p)
 {
-    size_t row = (size_t)m->text.hidden_size * sizeof(float);
+    const text_config *t = &m->text;
     size_t n_deep = m->has_vision ? (size_t)m->vision.n_deepstack : 0;
-    size_t most = STEP_ROWS_MAX * row * (1 + n_deep);
-    size_t logits = HEAD_ROWS_MAX * (size_t)m->text.vocab_size * sizeof(float);
-    size_t wide =
-        STEP_ROWS_MAX * (size_t)(m->text.n_experts > 0 ? m->text.n_experts : 1) * sizeof(float);
-    size_t pairs = p->deterministic ? STEP_ROWS_MAX * row * (size_t)m->text.n_experts_per_token : 0;
-    most = logits > most ? logits : most;
-    most = wide > most ? wide : most;
-    return pairs > most ? pairs : most;
+    size_t rows = STEP_ROWS_MAX * (size_t)t->hidden_size * sizeof(float) * (1 + n_deep);
+    size_t logits = HEAD_ROWS_MAX * (size_t)t->vocab_size * sizeof(float);
+    size_t wide = STEP_ROWS_MAX * (size_t)(t->n_experts > 0 ? t->n_experts : 1) * sizeof(float);
+    size_t experts = expert_rows_bytes(t->hidden_size, t->n_experts_per_token, p->deterministic);
+    size_t speech = p->talker_tokens > 0 ? speech_payload_bytes(&m->talker, p->deterministic) : 0;
+    return larger(larger(rows, logits), larger(larger(wide, experts), speech));
 }
 
 size_t plan_encode_part_bytes(const model_config *m, const plan *p)

@@ -15,8 +15,8 @@ void plan_to_message(Flo__Assignment *a, const plan *p, arena *memory);
 flo_code plan_from_message(plan *p, const Flo__Assignment *a, const model_config *m, flo_err *err);
 
 /* The largest payload that any two ranks of the job exchange: rows of hidden states with their
- * deep-stack features, whole rows of logits, or with --deterministic one row for each (row,
- * expert). */
+ * deep-stack features, whole rows of logits, with --deterministic one row for each (row, expert),
+ * or with speech what its parts send. */
 size_t plan_payload_bytes_max(const model_config *m, const plan *p);
 
 /* Bytes of an encoder's input that one EncodeInput carries at most, a multiple of 4:

@@ -21,7 +21,7 @@ enum {
     HEADER_BYTES_MIN = 4 << 20,  /* room for an assignment of 1,024 workers and any list of spans */
     UNPACK_BYTES_MIN = 16 << 20, /* its unpacked form */
     PAYLOAD_BYTES_LIMIT = 768 << 20, /* so that MPI can count every message in an int */
-    LANES = 2,
+    LANES = 3,
     FRAME_MAGIC = 0x464c4f31, /* "FLO1" */
     SPIN_US = 40,
     LIVELY_US = 200000, /* after the last message short naps go on this long */
@@ -108,7 +108,7 @@ const char *message_kind_name(message_kind kind)
 
 static receive_lane *lane_of(transport *t, message_lane lane)
 {
-    return &t->lanes[lane == LANE_MAIN ? 0 : 1];
+    return &t->lanes[((int)lane - 1) / 2]; /* a lane's payloads have the tag behind its own */
 }
 
 /* --- making and freeing ------------------------------------------------------------------------

@@ -8,8 +8,11 @@
  * work in them, so nothing is allocated per message. Sends never block (MPI_Isend), so two ranks
  * that send to each other head-on do not hang.
  *
- * Lanes keep two conversations apart: LANE_MAIN brings work and news, LANE_REPLY brings what a rank
- * waits for in the middle of a step. Order is kept within a lane between two ranks.
+ * Lanes keep three conversations apart: LANE_MAIN brings work and news, LANE_REPLY brings what a
+ * rank waits for in the middle of a step, and LANE_EXPERTS brings rows for experts, which a worker
+ * computes even while it waits: the home of one decoder may own experts of the other, whose home
+ * owns experts of the first, and neither can go on before it is served. Order is kept within a lane
+ * between two ranks.
  *
  * One thread (the main one) calls this module. Costs 24 bytes beside the packed header.
  */
@@ -64,7 +67,7 @@ typedef enum message_kind {
     MSG_KINDS
 } message_kind;
 
-typedef enum message_lane { LANE_MAIN = 1, LANE_REPLY = 3 } message_lane;
+typedef enum message_lane { LANE_MAIN = 1, LANE_REPLY = 3, LANE_EXPERTS = 5 } message_lane;
 
 const char *message_kind_name(message_kind kind);
 

@@ -97,11 +97,11 @@ static void payloads_of_every_size_arrive(void **state)
 {
     (void)state;
     static const size_t sizes[] = {0, 1, 3, 63, 64, 4000, 4096, 4097, 65536, 1 << 20, PAYLOAD_MAX};
-    static const message_lane lanes[] = {LANE_MAIN, LANE_REPLY};
-    for (size_t i = 0; i < 22; i++) {
+    static const message_lane lanes[] = {LANE_MAIN, LANE_REPLY, LANE_EXPERTS};
+    for (size_t i = 0; i < 33; i++) {
         int source;
-        send_number((rank + 1) % size, lanes[i % 2], i, sizes[i / 2]);
-        assert_int_equal(receive_number(lanes[i % 2], &source), i);
+        send_number((rank + 1) % size, lanes[i % 3], i, sizes[i / 3]);
+        assert_int_equal(receive_number(lanes[i % 3], &source), i);
         assert_int_equal(source, (rank + size - 1) % size);
     }
     in_step();
