@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/layout.h"
 #include "common/log.h"
+#include "common/speech_room.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,7 @@ static void enter(speech_desk *d, speech_order *o, order_state state)
     o->state = state;
     o->session = 0;
     o->n_texts_sent = 0;
-    o->told_last = o->cancelled = false;
+    o->told_last = o->cancelled = o->sound_over = false;
     *d->last = o;
     d->last = &o->next;
 }
@@ -117,6 +118,7 @@ static void finish(speech_desk *d, speech_order *o, flo_code code, const flo_err
 static void begin_session(speech_desk *d, speech_order *o, order_state state)
 {
     o->state = state;
+    o->rows_over = o->dump == NULL;
     o->session = d->next_session++;
     d->n_open++;
     d->tokens_open += o->tokens;
@@ -134,7 +136,7 @@ flo_code speech_desk_open(speech_desk *d, speech_order *o, flo_err *err)
                         "this job does not speak: it was started with --no-speech, or the "
                         "checkpoint has no talker");
     }
-    o->tokens = (int64_t)o->prompt->n_rows + o->how.max_new_tokens;
+    o->tokens = speech_room_tokens(o->prompt->n_rows, o->how.max_new_tokens);
     if (o->tokens > d->plan->talker_tokens) {
         return flo_fail(err, FLO_USAGE,
                         "the talker's prompt of %d rows and %d frames are over its %lld KV tokens; "
@@ -274,6 +276,7 @@ flo_code speech_desk_decode(speech_desk *d, speech_order *o, const int32_t *code
     }
     enter(d, o, ORDER_OPEN);
     begin_session(d, o, ORDER_OPEN);
+    o->rows_over = true; /* the vocoder's come before its last sound, and no talker's do */
     for (int32_t first = 0; first < n || first == 0; first += STEP_ROWS_MAX) {
         int32_t part = n - first < STEP_ROWS_MAX ? n - first : STEP_ROWS_MAX;
         Flo__CodeFrames m = FLO__CODE_FRAMES__INIT;
@@ -380,6 +383,14 @@ static flo_code keep_codes(const speech_desk *d, speech_order *o, const Flo__Sou
     return FLO_OK;
 }
 
+/* A session is over with its sound, and where it is dumped with the talker's last rows too. */
+static void finish_if_over(speech_desk *d, speech_order *o)
+{
+    if (o->sound_over && o->rows_over) {
+        finish(d, o, FLO_OK, NULL);
+    }
+}
+
 static flo_code on_sound(speech_desk *d, const incoming *in, flo_err *err)
 {
     const Flo__Sound *m = in->as.sound;
@@ -414,10 +425,18 @@ static flo_code on_sound(speech_desk *d, const incoming *in, flo_err *err)
     if (n > 0 && !o->cancelled) {
         o->on_sound(o, samples, (int32_t)n);
     }
-    if (m->last) {
-        finish(d, o, FLO_OK, NULL);
-    }
+    o->sound_over = m->last;
+    finish_if_over(d, o);
     return FLO_OK;
+}
+
+/* o: NULL where it is over. */
+static void end_rows(speech_desk *d, speech_order *o)
+{
+    if (o != NULL) {
+        o->rows_over = true;
+        finish_if_over(d, o);
+    }
 }
 
 static flo_code on_rows(speech_desk *d, const incoming *in, flo_err *err)
@@ -428,6 +447,10 @@ static flo_code on_rows(speech_desk *d, const incoming *in, flo_err *err)
     const void *rows, *payload = NULL;
     if (in->payload_bytes > 0) {
         payload = transport_take_payload(d->transport, in, NULL);
+    }
+    if (m->last) {
+        end_rows(d, o);
+        return FLO_OK;
     }
     if (t == NULL || t->n_shape != 2 || t->shape[0] > INT32_MAX || t->shape[1] > INT32_MAX ||
         m->first > INT32_MAX || (t->dtype != FLO__DTYPE__F32 && t->dtype != FLO__DTYPE__I32)) {

@@ -50,7 +50,8 @@ typedef struct speech_order { /* one spoken answer; in the owner's memory */
     int32_t state, codes_room;
     int64_t n_texts_sent;
     bool told_last;
-    int64_t tokens; /* of the talker's KV cache */
+    int64_t tokens;             /* of the talker's KV cache */
+    bool sound_over, rows_over; /* nothing more comes of the session's sound, and of its dump */
     bool cancelled;
 } speech_order;
 

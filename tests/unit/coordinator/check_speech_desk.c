@@ -169,7 +169,7 @@ static int open_desk(void **state)
     (void)state;
     assert_int_equal(model_config_read(&model, source_path("tests/golden/tiny-omni"), &err),
                      FLO_OK);
-    the_plan = (plan){.n_workers = 3, .n_stages = 1, .talker_tokens = 3 * (ROWS + FRAMES)};
+    the_plan = (plan){.n_workers = 3, .n_stages = 1, .talker_tokens = 3 * KV_BLOCK};
     for (int32_t i = 0; i < 3; i++) {
         the_plan.workers[i].rank = i + 1;
         the_plan.workers[i].place = i;
@@ -284,7 +284,7 @@ static void orders_wait_in_line_for_room(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(come_in(i, i == 3 ? 2 * FRAMES : FRAMES), FLO_OK);
+        assert_int_equal(come_in(i, i == 3 ? KV_BLOCK : FRAMES), FLO_OK);
     }
     pump();
     assert_int_equal(count(MSG_SPEECH_START), 3); /* the fourth has no room, and the fifth waits */
@@ -390,6 +390,52 @@ static void sound_is_taken_in_order_and_to_its_own(void **state)
     assert_false(speech_desk_busy(desk));
 }
 
+static flo_code no_rows(void *arg, const char *name, int32_t first, int32_t n_rows, int32_t columns,
+                        bool is_ids, const void *data, flo_err *e)
+{
+    (void)arg;
+    (void)name;
+    (void)first;
+    (void)n_rows;
+    (void)columns;
+    (void)is_ids;
+    (void)data;
+    return flo_fail(e, FLO_FAIL, "a row where none was told");
+}
+
+static flo_code say_rows_over(uint64_t session)
+{
+    Flo__SpeechRows m = FLO__SPEECH_ROWS__INIT;
+    m.epoch = EPOCH;
+    m.session = session;
+    m.last = true;
+    incoming in = {.source = 2, .kind = MSG_SPEECH_ROWS, .as.speech_rows = &m};
+    return speech_desk_on_message(desk, &in, &err);
+}
+
+static void a_dumped_session_is_over_with_its_sound_and_its_rows(void **state)
+{
+    (void)state;
+    dump_sink sink = {.rows = no_rows};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(come_in(i, FRAMES), FLO_OK);
+        customers[i].order.dump = &sink;
+    }
+    pump();
+    uint64_t a = customers[0].order.session, b = customers[1].order.session;
+    assert_int_equal(say_opened(a), FLO_OK);
+    assert_int_equal(say_opened(b), FLO_OK);
+    assert_int_equal(say_sound(a, 0, NULL, 0, 0, true), FLO_OK);
+    assert_int_equal(customers[0].n_done, 0);
+    assert_int_equal(say_rows_over(a), FLO_OK);
+    assert_int_equal(customers[0].n_done, 1);
+    assert_int_equal(say_rows_over(b), FLO_OK);
+    assert_int_equal(customers[1].n_done, 0);
+    assert_int_equal(say_sound(b, 0, NULL, 0, 0, true), FLO_OK);
+    assert_int_equal(customers[1].n_done, 1);
+    assert_int_equal(say_rows_over(a), FLO_OK); /* over: passed by */
+}
+
 static void sound_that_does_not_belong_is_a_fault(void **state)
 {
     (void)state;
@@ -409,7 +455,7 @@ static void an_order_can_be_ended_at_any_time(void **state)
 {
     (void)state;
     static const float x[] = {0.1f};
-    the_plan.talker_tokens = 2 * (ROWS + FRAMES);
+    the_plan.talker_tokens = 2 * KV_BLOCK;
     for (int i = 0; i < 3; i++) {
         assert_int_equal(come_in(i, FRAMES), FLO_OK);
     }
@@ -497,6 +543,7 @@ int main(void)
         AT_A_DESK(what_can_never_fit_is_refused),
         AT_A_DESK(text_leaves_once_and_ends_once),
         AT_A_DESK(sound_is_taken_in_order_and_to_its_own),
+        AT_A_DESK(a_dumped_session_is_over_with_its_sound_and_its_rows),
         AT_A_DESK(sound_that_does_not_belong_is_a_fault),
         AT_A_DESK(an_order_can_be_ended_at_any_time),
         AT_A_DESK(an_answer_that_has_nothing_to_say_ends),
