@@ -18,6 +18,9 @@ worker_buffers worker_buffers_of(const model_config *m, const plan *p, const pla
     size_t vocab = (size_t)t->vocab_size * sizeof(float);
     size_t lists = LIST_BYTES + STEP_ROWS_MAX * (size_t)(t->n_experts_per_token + 2) * 16 +
                    2 * HEAD_ROWS_MAX * row;
+    if (p->talker_tokens > 0) { /* its rows for experts come while a step is under way */
+        lists += STEP_ROWS_MAX * (size_t)(m->talker.n_experts_per_token + 2) * 16;
+    }
     if (w->has_final_norm) { /* the last home merges all rows, whether or not it owns some */
         lists += (4 * HEAD_ROWS_MAX + 2) * arena_rounded(vocab);
     }

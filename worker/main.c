@@ -126,7 +126,8 @@ static void load_weights(worker *w, const char *folder, bool dummy, uint64_t fin
     checkpoint *c = NULL;
     uint64_t encoders = (w->me->has_audio_encoder ? plan_audio_bytes(&w->model) : 0) +
                         (w->me->has_vision_encoder ? plan_vision_bytes(&w->model) : 0);
-    load_report report = {.w = w, .part = w->me->weight_bytes - encoders};
+    uint64_t speech = worker_speech_bytes(w);
+    load_report report = {.w = w, .part = w->me->weight_bytes - encoders - speech};
     load_watch watch = {tell_progress, &report};
     if (!dummy) {
         uint64_t here;
@@ -142,6 +143,9 @@ static void load_weights(worker *w, const char *folder, bool dummy, uint64_t fin
     report.before = report.part;
     report.part = encoders;
     worker_require(w, worker_encoders_load(w, &source, &watch, &err), &err);
+    report.before += report.part;
+    report.part = speech;
+    worker_require(w, worker_speech_load(w, &source, &watch, &err), &err);
     checkpoint_close(c);
 }
 
@@ -155,6 +159,7 @@ static void take_memory(worker *w)
     worker_require(w, arena_open(&w->head, sizes.head, &err), &err);
     worker_require(w, arena_open(&w->stage.arena, sizes.step, &err), &err);
     worker_require(w, worker_encoders_open(w, &err), &err);
+    worker_require(w, worker_speech_open(w, &err), &err);
     if (w->me->place == 0) {
         arena rows;
         w->x_bytes = sizes.rows;
@@ -196,7 +201,7 @@ static void take_parts(worker *w, const Flo__Assignment *a)
     Flo__Ready ready = FLO__READY__INIT;
     ready.epoch = w->epoch;
     ready.weight_bytes = w->stage.weights.region_bytes + w->encoders.audio_weights.region_bytes +
-                         w->encoders.vision_weights.region_bytes;
+                         w->encoders.vision_weights.region_bytes + worker_speech_bytes(w);
     transport_send(w->transport, 0, LANE_MAIN, MSG_READY, &ready.base);
 }
 
@@ -218,6 +223,7 @@ static void serve(worker *w)
 
 static void free_worker(worker *w)
 {
+    worker_speech_close(w);
     worker_encoders_close(w);
     stage_weights_free(&w->stage.weights);
     kv_cache_free(w->stage.cache);

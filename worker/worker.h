@@ -13,6 +13,8 @@
 #include "worker/thinker/head.h"
 #include "worker/thinker/stage.h"
 #include "worker/worker_encode.h"
+#include "worker/worker_experts.h"
+#include "worker/worker_speech.h"
 
 struct worker {
     transport *transport;
@@ -26,7 +28,10 @@ struct worker {
     arena messages; /* lists of the messages being made or taken apart; reset per step */
     arena head;     /* logits of HEAD_ROWS_MAX rows */
     worker_encoders encoders;
-    int64_t sliced_us; /* when an encoder's last slice ended */
+    worker_speech speech;
+    int64_t sliced_us;        /* when an encoder's last slice ended */
+    int64_t speech_credit_us; /* what slices of speech may take before the next message is */
+    bool leaving;             /* the coordinator has said Shutdown */
     uint64_t n_steps, compute_us;
 };
 
@@ -42,24 +47,37 @@ void worker_check_epoch(worker *w, const incoming *in, uint64_t epoch);
 /* Serves messages until Shutdown. */
 void worker_serve(worker *w);
 
+/* --- waiting -----------------------------------------------------------------------------------
+ * Wherever a worker waits, it computes rows for its experts (LANE_EXPERTS): who sent them may be
+ * what it waits for. Nothing else is taken meanwhile. The two decoders have arenas of their own,
+ * and no home sends rows to itself, so a step under way is not disturbed. */
+
+/* The next message of LANE_REPLY. */
+void worker_wait_reply(worker *w, incoming *in);
+
+/* Until a message with a payload can be begun without waiting; to be called before
+ * transport_payload, but for a result of experts: whoever waits for that takes it. */
+void worker_wait_room(worker *w);
+
 /* A step's rows from the first stage's Step or the stage before's Activations, computed and passed
  * on. Home only. (worker_step.c) */
 void worker_on_step(worker *w, const incoming *in);
 void worker_on_activations(worker *w, const incoming *in);
 
-/* A layer's rows from the home of this stage. (worker_experts.c) */
-void worker_on_expert_dispatch(worker *w, const incoming *in);
-
-/* The home's side of the same: stage_hooks' expert_send and expert_gather; arg is a worker_step. */
 typedef struct worker_step { /* the step being computed by a home */
     worker *w;
     const Flo__StepHeader *header;
     bool any_dump;
-    int32_t n_sent; /* expert batches whose results are due */
+    expert_round experts;
+    int32_t n_sent; /* head jobs whose results are due */
 } worker_step;
-void worker_expert_send(void *arg, int32_t layer, int32_t place, const expert_batch *batch);
-void worker_expert_gather(void *arg, int32_t layer, int32_t n_places, float *const *results,
-                          const size_t *n_floats);
+
+/* Hands the rows of the step that the talker listens to on to it: x [rows][H], before the accept
+ * layer, or (is_final) before the final norm, which they are told behind. (worker_tap.c) */
+void worker_tap(worker_step *ws, const float *x, bool is_final);
+
+/* Rows for the talker: in range, rising, each in a span that speaks. */
+flo_code worker_tap_check(const worker *w, const Flo__StepHeader *h, flo_err *err);
 
 /* Final rows whose logits are wanted, on any worker of the last stage. (worker_head.c) */
 void worker_on_head_job(worker *w, const incoming *in);

@@ -30,6 +30,7 @@ static void send_dump(worker_step *ws, const Flo__Span *span, uint32_t first_row
     d.first = span->first + first_row;
     d.name = (char *)name;
     d.rows = &tensor;
+    worker_wait_room(w);
     memcpy(transport_payload(w->transport, n_bytes), rows, n_bytes);
     transport_send(w->transport, 0, LANE_MAIN, MSG_DUMP_ROWS, &d.base);
 }
@@ -88,6 +89,7 @@ static void send_jobs(worker_step *ws, const float *hidden, const head_want *wan
         job.tops = tops;
         job.sums = sums;
         job.hidden = &tensor;
+        worker_wait_room(w);
         memcpy(transport_payload(w->transport, n_bytes), hidden, n_bytes);
         transport_send(w->transport, w->me->rank + p, LANE_MAIN, MSG_HEAD_JOB, &job.base);
         ws->n_sent++;
@@ -120,7 +122,7 @@ static void take_part(worker_step *ws, merged_row *rows, const head_want *wants,
     worker *w = ws->w;
     incoming in;
     flo_err err;
-    worker_require(w, transport_wait(w->transport, LANE_REPLY, &in, &err), &err);
+    worker_wait_reply(w, &in);
     int32_t place = in.source - w->me->rank;
     const Flo__HeadResult *result = in.as.head_result;
     bool sound = in.kind == MSG_HEAD_RESULT && place > 0 &&
@@ -281,6 +283,7 @@ static void send_shortlist(worker_step *ws, const float *hidden, const head_want
         float *all = all_bytes > 0 ? arena_take(&w->messages, all_bytes) : NULL;
         make_rows(ws, rows, hidden, wants, n, all);
         if (all_bytes > 0) {
+            worker_wait_room(w);
             memcpy(transport_payload(w->transport, all_bytes), all, all_bytes);
         }
     }

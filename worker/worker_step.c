@@ -49,7 +49,7 @@ static flo_code place_spans(worker *w, const Flo__StepHeader *h, step_row *rows,
                                     (unsigned long long)h->step, at, h->rows);
 }
 
-static flo_code check_header(const Flo__StepHeader *h, flo_err *err)
+static flo_code check_header(const worker *w, const Flo__StepHeader *h, flo_err *err)
 {
     if (h == NULL || h->rows > STEP_ROWS_MAX || h->n_positions != 3 * (size_t)h->rows) {
         return flo_fail(err, FLO_FAIL, "a step came without a sound header");
@@ -60,7 +60,7 @@ static flo_code check_header(const Flo__StepHeader *h, flo_err *err)
                             (unsigned long long)h->step);
         }
     }
-    return FLO_OK;
+    return worker_tap_check(w, h, err);
 }
 
 /* Deep-stack features of layers done.. from a message's tensors. */
@@ -100,6 +100,25 @@ static void progress_hook(void *arg)
     transport_progress(((worker_step *)arg)->w->transport);
 }
 
+static void expert_send_hook(void *arg, int32_t layer, int32_t place, const expert_batch *batch)
+{
+    worker_expert_send(&((worker_step *)arg)->experts, layer, place, batch);
+}
+
+static void expert_gather_hook(void *arg, int32_t layer, int32_t n_places, float *const *results,
+                               const size_t *n_floats)
+{
+    worker_expert_gather(&((worker_step *)arg)->experts, layer, n_places, results, n_floats);
+}
+
+static void input_hook(void *arg, int32_t layer, const float *x)
+{
+    worker_step *ws = arg;
+    if (layer == ws->w->model.talker.accept_hidden_layer) {
+        worker_tap(ws, x, false);
+    }
+}
+
 static void pass_on(worker_step *ws, const step_deep *deep)
 {
     worker *w = ws->w;
@@ -120,6 +139,7 @@ static void pass_on(worker_step *ws, const step_deep *deep)
     a.hidden = &tensors[0];
     a.deep = list;
     a.deep_layers_done = (uint32_t)(done < deep->n_layers ? done : deep->n_layers);
+    worker_wait_room(w);
     unsigned char *payload = n_bytes > 0 ? transport_payload(w->transport, n_bytes) : NULL;
     if (n_bytes > 0) {
         memcpy(payload, w->x, ws->header->rows * hidden * sizeof(float));
@@ -144,7 +164,7 @@ static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
     step_row *rows = arena_take(&w->messages, ((size_t)h->rows + 1) * sizeof *rows);
     worker_require(w, place_spans(w, h, rows, &err), &err);
 
-    worker_step ws = {.w = w, .header = h};
+    worker_step ws = {.w = w, .header = h, .experts = {.w = w, .step = h->step}};
     for (size_t i = 0; i < h->n_spans; i++) {
         ws.any_dump = ws.any_dump || h->spans[i]->dump;
     }
@@ -153,12 +173,17 @@ static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
         step.axes[axis] = h->positions + (size_t)axis * h->rows;
     }
     stage_hooks hooks = {.arg = &ws,
-                         .expert_send = worker_expert_send,
-                         .expert_gather = worker_expert_gather,
+                         .expert_send = expert_send_hook,
+                         .expert_gather = expert_gather_hook,
                          .dump = ws.any_dump ? dump_hook : NULL,
+                         .input = h->n_speech_rows > 0 ? input_hook : NULL,
                          .progress = progress_hook};
     if (h->rows > 0) {
         stage_forward(&w->stage, w->x, &step, &hooks);
+    }
+    if (h->n_speech_rows > 0 && w->me->has_final_norm &&
+        w->model.talker.accept_hidden_layer >= w->model.text.n_layers) {
+        worker_tap(&ws, w->x, true);
     }
     w->n_steps++;
     w->compute_us += (uint64_t)(clock_us() - start);
@@ -217,7 +242,7 @@ void worker_on_step(worker *w, const incoming *in)
 {
     const Flo__Step *step = in->as.step;
     flo_err err;
-    worker_require(w, check_header(step->header, &err), &err);
+    worker_require(w, check_header(w, step->header, &err), &err);
     worker_check_epoch(w, in, step->header->epoch);
     require_home(w, in, w->me->stage == 0 && step->n_token_ids == step->header->rows);
     const void *payload = NULL;
@@ -234,7 +259,7 @@ void worker_on_activations(worker *w, const incoming *in)
 {
     const Flo__Activations *a = in->as.activations;
     flo_err err;
-    worker_require(w, check_header(a->header, &err), &err);
+    worker_require(w, check_header(w, a->header, &err), &err);
     worker_check_epoch(w, in, a->header->epoch);
     require_home(w, in, w->me->stage > 0 && in->payload_bytes <= w->x_bytes);
     if (in->payload_bytes > 0) {
