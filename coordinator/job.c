@@ -134,14 +134,6 @@ static flo_code take_report(job *j, const incoming *in, flo_err *err)
     return FLO_OK;
 }
 
-/* The workers take no parts of speech yet. */
-static const bool workers_speak = false;
-
-static bool speaks(const job *j)
-{
-    return workers_speak && !j->options.no_speech;
-}
-
 static flo_code make_plan(job *j, const cluster *c, flo_err *err)
 {
     plan_worker_facts *facts = calloc((size_t)j->n_workers, sizeof *facts);
@@ -166,12 +158,11 @@ static flo_code make_plan(job *j, const cluster *c, flo_err *err)
                             .kv_tokens = j->options.kv_tokens,
                             .deterministic = j->options.deterministic,
                             .no_media = j->options.no_media,
-                            .no_speech = !speaks(j),
+                            .no_speech = j->options.no_speech,
                             .media_pixels_max = j->options.max_media_pixels};
     plan_pin_parts(&request, c);
     char saved[PLAN_SAVED_TEXT_MAX];
     flo_code code = plan_make(&j->plan, &request, &misfit, err);
-    request.no_speech = j->options.no_speech;
     if (code == FLO_OK && plan_saved_print(saved, &request)[0] != '\0') {
         log_info("%s", saved);
     }
@@ -257,8 +248,8 @@ static flo_code check_checkpoint(job *j, flo_err *err)
     if (code != FLO_OK) {
         return code;
     }
-    size_t n = model_parts_check(c, &j->model, !j->options.no_media, speaks(j), SIZE_MAX,
-                                 note_defect, &defect);
+    size_t n = model_parts_check(c, &j->model, !j->options.no_media, !j->options.no_speech,
+                                 SIZE_MAX, note_defect, &defect);
     code = checkpoint_fingerprint(c, &j->weights_fingerprint, err);
     checkpoint_close(c);
     if (code != FLO_OK) {
