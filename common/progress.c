@@ -29,7 +29,6 @@ struct progress {
     int64_t started_ms, shown_ms;
     int n_drawn; /* lines now on the terminal, above the cursor */
     bool under;  /* one line is, and it is under the cursor */
-    bool sound;  /* progress_sound has been called */
     size_t n;
     worker_progress *workers; /* by rank */
     struct {
@@ -39,6 +38,11 @@ struct progress {
         int64_t first_ms; /* since when somebody waits */
         int64_t began_ms; /* since when for this */
     } stage;
+    struct {
+        bool on, under, news; /* under: under text; news: not shown yet */
+        double seconds;
+        int64_t first_ms; /* since when nothing else was to be seen */
+    } sound;
 };
 
 progress *progress_new(int fd, bool quiet)
@@ -277,6 +281,21 @@ static void set_what(progress *p, const char *what)
     }
 }
 
+static bool is_time(const progress *p, int64_t now)
+{
+    return now - p->shown_ms >= (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS);
+}
+
+/* A line that the next one takes the place of, on a terminal. */
+static void draw_line(progress *p, const char *line)
+{
+    wipe(p);
+    put(p, p->terminal ? "" : "flotilla: ", p->terminal ? 0 : 10);
+    put(p, line, strlen(line));
+    put(p, "\n", 1);
+    p->n_drawn = p->terminal ? 1 : 0;
+}
+
 void progress_stage(progress *p, const char *what, double share)
 {
     char before[PROGRESS_WHAT_BYTES];
@@ -299,16 +318,10 @@ void progress_stage(progress *p, const char *what, double share)
     progress_stage_draw(p);
 }
 
-bool progress_has_stage(const progress *p)
-{
-    return p->stage.on;
-}
-
-void progress_stage_draw(progress *p)
+static void stage_draw(progress *p)
 {
     int64_t now = clock_ms();
-    if (!p->stage.on || p->quiet || now - p->stage.first_ms < PROGRESS_STAGE_MS ||
-        now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
+    if (!p->stage.on || now - p->stage.first_ms < PROGRESS_STAGE_MS || !is_time(p, now)) {
         return;
     }
     char line[PROGRESS_WIDTH_MAX];
@@ -316,19 +329,7 @@ void progress_stage_draw(progress *p)
     p->shown_ms = now;
     progress_stage_bar(line, p->terminal ? columns_of(p) : 100, p->stage.what, p->stage.share,
                        seconds);
-    wipe(p);
-    put(p, p->terminal ? "" : "flotilla: ", p->terminal ? 0 : 10);
-    put(p, line, strlen(line));
-    put(p, "\n", 1);
-    p->n_drawn = p->terminal ? 1 : 0;
-}
-
-void progress_stage_end(progress *p)
-{
-    if (p->stage.on || p->sound) {
-        p->stage.on = p->sound = false;
-        wipe(p);
-    }
+    draw_line(p, line);
 }
 
 /* -- sound ------------------------------------------------------------------------------------- */
@@ -338,35 +339,67 @@ static void draw_under(progress *p, const char *line)
 {
     char text[PROGRESS_WIDTH_MAX + 64];
     int n = snprintf(text, sizeof text, "\033D\033[A\0337\033[B\r\033[2K%s\0338", line);
+    wipe(p);
     put(p, text, (size_t)n);
     p->under = true;
 }
 
+static void sound_draw(progress *p)
+{
+    int64_t now = clock_ms();
+    if (!p->sound.news || now - p->sound.first_ms < PROGRESS_STAGE_MS || !is_time(p, now)) {
+        return;
+    }
+    char line[PROGRESS_WIDTH_MAX];
+    size_t width = p->terminal ? columns_of(p) : 100;
+    p->shown_ms = now;
+    p->sound.news = false;
+    snprintf(line, width < sizeof line ? width + 1 : sizeof line, "speaking: %.1f s of sound",
+             p->sound.seconds);
+    if (p->sound.under) {
+        draw_under(p, line);
+    } else {
+        draw_line(p, line);
+    }
+}
+
 void progress_sound(progress *p, double seconds, bool under_text)
 {
-    char line[PROGRESS_WIDTH_MAX];
-    int64_t now = clock_ms();
-    if (!p->sound) {
-        p->sound = true;
-        p->shown_ms = p->terminal ? p->shown_ms : now;
-    }
-    if (p->quiet || (under_text && !p->terminal) ||
-        now - p->shown_ms < (p->terminal ? PROGRESS_DRAW_MS : PROGRESS_LINE_MS)) {
+    if (p->quiet || (under_text && !p->terminal)) {
         return;
     }
-    p->shown_ms = now;
-    size_t width = p->terminal ? columns_of(p) : 100;
-    snprintf(line, width < sizeof line ? width + 1 : sizeof line, "speaking: %.1f s of sound",
-             seconds);
-    wipe(p);
-    if (under_text) {
-        draw_under(p, line);
-        return;
+    if (!p->sound.on) {
+        p->sound.first_ms = clock_ms();
+        p->shown_ms = p->terminal ? 0 : p->sound.first_ms;
     }
-    put(p, p->terminal ? "" : "flotilla: ", p->terminal ? 0 : 10);
-    put(p, line, strlen(line));
-    put(p, "\n", 1);
-    p->n_drawn = p->terminal ? 1 : 0;
+    p->sound.on = true;
+    p->sound.news = true;
+    p->sound.under = under_text;
+    p->sound.seconds = seconds;
+    sound_draw(p);
+}
+
+/* -- both -------------------------------------------------------------------------------------- */
+
+bool progress_has_stage(const progress *p)
+{
+    return p->stage.on || p->sound.news;
+}
+
+void progress_stage_draw(progress *p)
+{
+    if (!p->quiet) {
+        stage_draw(p);
+        sound_draw(p);
+    }
+}
+
+void progress_stage_end(progress *p)
+{
+    if (p->stage.on || p->sound.on) {
+        p->stage.on = p->sound.on = p->sound.news = false;
+        wipe(p);
+    }
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */

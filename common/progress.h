@@ -1,6 +1,7 @@
 /*
  * progress.h - how far the workers have loaded: a bar for each on a terminal, else a line now and
- * then. Later, in the same way, a stage: one thing that a person waits for.
+ * then. Later, in the same way, a stage: one thing that a person waits for; or how much sound is
+ * made.
  *
  * On a terminal the bars are redrawn in place at most ten times a second; log lines are put above
  * them. Elsewhere one line for all workers comes every PROGRESS_LINE_MS.
@@ -38,13 +39,14 @@ uint64_t progress_end(progress *p);
 /* "encoding photo.png", and the share of it that is done, 0 to 1; 1 ends it. Its bar lives on by
  * progress_stage_draw, as the next news of it may be long in coming. */
 void progress_stage(progress *p, const char *what, double share);
-bool progress_has_stage(const progress *p);
+bool progress_has_stage(const progress *p); /* or sound that is not shown yet */
 void progress_stage_draw(progress *p); /* when it is time to */
 void progress_stage_end(progress *p);  /* takes the bar away, for text to be printed */
 
 /* How much sound of a spoken answer there is, for a person who waits for the rest; taken away by
- * progress_stage_end. under_text: text stands at the cursor, and its line may not be over. The note
- * is drawn under it, and only on a terminal. */
+ * progress_stage_end, and not shown before a second has passed since. under_text: text stands at
+ * the cursor, and its line may not be over; the note is drawn under it, and only on a terminal. It
+ * is kept up to date by progress_stage_draw. */
 void progress_sound(progress *p, double seconds, bool under_text);
 
 /* One bar as text of at most width characters (under PROGRESS_WIDTH_MAX):

@@ -46,8 +46,10 @@ static void on_delta(void *arg, uint64_t request, const char *text, size_t n_byt
     if (request != f->request) {
         return;
     }
+    if (!f->speaking || f->on_text != NULL) {
+        progress_stage_end(f->progress);
+    }
     f->speaking = true;
-    progress_stage_end(f->progress);
     if (f->on_text != NULL && f->text_code == FLO_OK) {
         f->text_code = f->on_text(f->arg, text, n_bytes, &f->cause);
     }

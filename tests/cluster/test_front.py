@@ -6,6 +6,7 @@ The ranks are fake_rank.c; jobs have one coordinator and three workers.
 """
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import wave
 
 from terminal import fork_on_terminal
 
@@ -51,7 +53,7 @@ class Front(unittest.TestCase):
         return env
 
     def command(self, *words):
-        return [FLOTILLA, *words] + (["--workers", "3"] if words[0] in ("generate", "chat", "verify") else [])
+        return [FLOTILLA, *words] + (["--workers", "3"] if words[0] in ("generate", "speak", "chat", "verify", "bench") else [])
 
     def run_it(self, *words, fake="", stdin="", seconds=20, **more):
         p = subprocess.run(self.command(*words), input=stdin.encode(), capture_output=True, timeout=seconds,
@@ -289,10 +291,10 @@ class Front(unittest.TestCase):
             self.assertEqual(self.run_it(*words), 0)
             self.assertNotIn("encoding", self.err)
 
-    def on_terminal(self, prompt):
+    def on_terminal(self, prompt, *words, status=0):
         pid, fd = fork_on_terminal()
         if pid == 0:
-            os.execve(FLOTILLA, self.command("generate", "--prompt", prompt), self.environment("", TERM="xterm"))
+            os.execve(FLOTILLA, self.command("generate", "--prompt", prompt, *words), self.environment("", TERM="xterm"))
         seen = b""
         while True:
             try:
@@ -302,7 +304,7 @@ class Front(unittest.TestCase):
             if not more:
                 break
             seen += more
-        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), status)
         os.close(fd)
         self.left_nothing()
         return seen
@@ -327,6 +329,268 @@ class Front(unittest.TestCase):
         self.assertEqual(self.run_it("verify", "--golden", SOURCE, "--only", "thinker,chat"), 3)
         self.assertEqual(self.out, "thinker/a ok\n")
         self.assertIn("1 of 2 cases differs", self.err)
+
+    # -- speech
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def samples(self, path):
+        """What a WAV file holds, which must be what its head says."""
+        with wave.open(path) as w:
+            self.assertEqual((w.getnchannels(), w.getsampwidth(), w.getframerate()), (1, 2, 24000))
+            data = w.readframes(w.getnframes())
+            self.assertEqual(len(data), 2 * w.getnframes())
+        self.assertEqual(os.path.getsize(path), 44 + len(data))
+        return self.numbers(data)
+
+    def numbers(self, data):
+        return [int.from_bytes(data[i:i + 2], "little") for i in range(0, len(data), 2)]
+
+    def wav_files(self):
+        return sorted(f for f in os.listdir(self.folder) if "wav" in f)
+
+    def test_an_answer_is_spoken_into_a_file(self):
+        out = self.path("out.wav")
+        self.assertEqual(self.run_it("generate", "--prompt", "Where?", "--speech", out), 0, self.err)
+        self.assertEqual(self.out, "Paris.\n")
+        self.assertEqual(self.samples(out), list(range(12000)))
+        self.assertIn("out.wav: 0.5 s of sound", self.err)
+        self.assertEqual(self.wav_files(), ["out.wav"])
+        self.assertEqual(self.run_it("generate", "--quiet", "--prompt", "MUTE", "--speech", out), 0, self.err)
+        self.assertEqual(self.samples(out), [])
+        self.assertIn("no sound, there was nothing to say", self.err)
+
+    def test_a_document_names_the_sound_file(self):
+        out = self.path("out.wav")
+        words = ["--speech", out, "--speaker", "CHELSIE", "--talker-greedy", "--talker-max-new-tokens", "7"]
+        self.assertEqual(self.run_it("generate", "--json", "--prompt", "x", *words), 0, self.err)
+        answer = json.loads(self.out)
+        self.assertEqual(answer["speech"], {"sample_rate": 24000, "samples": 12000, "codes": [[1.5]], "file": out})
+        self.assertIn('"codes": [[1.50]]', self.out)  # the literal stays
+        self.assertEqual(answer["echo"]["speech"], {"mode": "exact", "speaker": "CHELSIE", "greedy": True, "max_new_tokens": 7})
+
+    def test_who_does_not_listen_has_no_talker(self):
+        self.body_of("--prompt", "x")
+        self.assertIn("--no-speech", json.loads(self.out)["arguments"])
+        self.body_of("--prompt", "x", "--speech", self.path("out.wav"))
+        self.assertNotIn("--no-speech", json.loads(self.out)["arguments"])
+
+    def test_sound_streams_to_standard_output(self):
+        p = self.start("generate", "--prompt", "PAUSE", "--speech", "-")
+        head = p.stdout.read(44 + 2 * 4 * 2400)
+        first = time.monotonic()
+        self.assertEqual(self.numbers(head[44:]), list(range(9600)))
+        self.assertEqual(head[:4] + head[8:16] + head[36:44], b"RIFFWAVEfmt data" + b"\xff" * 4)
+        rest, err = p.communicate(timeout=20)
+        self.assertGreater(time.monotonic() - first, 1)  # the fake waits before the last piece
+        self.assertEqual((p.returncode, self.numbers(rest)), (0, list(range(9600, 12000))))
+        self.assertEqual(err.splitlines()[0], b"Paris.")
+
+    def test_a_stream_is_seamless_unless_said_otherwise(self):
+        pipe = self.path("pipe")
+        for words, mode in [([], "seamless"), (["--speech-mode", "exact"], "exact")]:
+            os.mkfifo(pipe)
+            reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE)
+            self.assertEqual(self.body_of("--prompt", "x", "--speech", pipe, *words)["speech"], {"mode": mode})
+            self.assertEqual(self.numbers(reader.communicate(timeout=10)[0][44:]), list(range(12000)))
+            os.unlink(pipe)
+
+    def test_sound_that_cannot_be_written_ends_the_command(self):
+        for where in ("/dev/full", "-"):
+            with open("/dev/full", "w") as full:
+                p = self.start("generate", "--prompt", "x", "--speech", where, stdout=full if where == "-" else subprocess.DEVNULL)
+                err = p.communicate(timeout=20)[1]
+                self.assertEqual(p.returncode, 1)
+                self.assertRegex(err.splitlines()[-1], rb"^flotilla: error: .* cannot be written: No space left on device$")
+        p = self.start("generate", "--prompt", "SLOW", "--speech", "-")
+        p.stdout.read(1000)
+        p.stdout.close()
+        self.assertRegex(p.stderr.read().splitlines()[-1], rb"^flotilla: error: standard output cannot be written: Broken pipe$")
+        self.assertEqual(p.wait(20), 1)
+        p.stderr.close()
+        self.left_nothing()
+
+    def test_a_command_that_fails_leaves_no_sound(self):
+        out = self.path("out.wav")
+        for prompt, part, fake in [("LOST", "the vocoder is lost", ""), ("HALF", "sound that cannot be read", ""),
+                                   ("REFUSE", "the KV cache holds 8", ""), ("SLOW", "worker rank 2", "worker-dies")]:
+            with self.subTest(prompt=prompt):
+                self.assertIn(self.run_it("generate", "--prompt", prompt, "--speech", out, fake=fake), (1, 2))
+                self.assertIn(part, self.err)
+                self.assertEqual(self.wav_files(), [])
+        p = self.start("generate", "--prompt", "SLOW", "--speech", out)
+        until = time.monotonic() + 10
+        while not self.wav_files() and time.monotonic() < until:
+            time.sleep(0.02)
+        self.assertRegex(self.wav_files()[0], r"^out\.wav\.\w{6}$")  # beside, until it is whole
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=10)
+        self.assertEqual((p.returncode, self.wav_files()), (130, []))
+
+    def silent_model(self):
+        """A checkpoint that does not speak."""
+        with open(os.path.join(SOURCE, "models/tiny/config.json")) as f:
+            config = json.load(f)
+        config["enable_audio_output"] = False
+        del config["talker_config"], config["code2wav_config"]
+        os.mkdir(self.path("silent"))
+        with open(self.path("silent/config.json"), "w") as f:
+            json.dump(config, f)
+        return self.path("silent")
+
+    def test_speech_that_cannot_be_is_refused_before_a_rank_starts(self):
+        out, silent = self.path("out.wav"), self.silent_model()
+        cases = [
+            (["--speaker", "Bob"], "--speaker Bob: unknown; this model's speakers are aiden, chelsie and ethan"),
+            (["--speaker", ""], "--speaker : unknown"),
+            (["--model", silent], "has no talker"),
+            (["--no-speech"], "--no-speech"),
+            (["--talker-temperature", "-1"], "--talker-temperature -1: must be from 0 to 1000"),
+            (["--talker-top-p", "2"], "--talker-top-p 2: must be from 0 to 1"),
+            (["--talker-repetition-penalty", "0"], "--talker-repetition-penalty 0: must be"),
+            (["--talker-max-new-tokens", "0"], "--talker-max-new-tokens 0: must be"),
+            (["--speech-mode", "fast"], "--speech-mode fast: must be one of exact, seamless"),
+            (["--speech", self.folder], "is a folder"),
+            (["--speech", "/no/such/out.wav"], "cannot be made: No such file"),
+            (["--speech", "-", "--json"], "both write to standard output"),
+            (["--speech", ""], "the name of the file is empty")]
+        for words, part in cases:
+            with self.subTest(words=words):
+                self.assertEqual(self.run_it("generate", "--prompt", "x", "--speech", out, *words), 2, self.err)
+                self.one_line(part)
+                self.assertEqual(self.run_it("speak", "--text", "x", "--speech", out, *words), 2, self.err)
+                self.one_line(part)
+        for option in ("--speaker=Ethan", "--talker-greedy", "--speech-mode=exact", "--talker-top-k=5"):
+            self.assertEqual(self.run_it("generate", "--prompt", "x", option), 2, self.err)
+            self.one_line(f"{option.partition('=')[0]} says how to speak, and nothing is to be spoken")
+        for words, part in [(["chat", "--speech", "-"], "writes each answer to a file"),
+                            (["chat", "--speech", "/no/such"], "cannot be made"),
+                            (["chat", "--speech", "--speaker", "Bob"], "--speaker Bob: unknown"),
+                            (["chat", "--speech", "--no-speech"], "--no-speech leaves the talker out"),
+                            (["chat", "--speech", "--model", silent], "has no talker"),
+                            (["bench", "--speech", "--model", silent], "has no talker"),
+                            (["bench", "--speech", "--no-speech"], "--no-speech leaves the talker out"),
+                            (["bench", "--encoders", "--frames", "3"], "--frames goes with --speech only"),
+                            (["bench"], "say --encoders or --speech")]:
+            with self.subTest(words=words):
+                self.assertEqual(self.run_it(*words), 2, self.err)
+                self.one_line(part)
+        self.assertEqual((os.listdir(self.pids), self.wav_files()), ([], []), "a rank was started")
+        self.assertIn(b"standard output is a terminal", self.on_terminal("x", "--speech", "-", status=2))
+
+    def spoken(self, *words, stdin="", **more):
+        """Runs speak in the test's folder; standard output as bytes."""
+        p = subprocess.run(self.command("speak", *words), input=stdin.encode(), capture_output=True, timeout=20,
+                           cwd=self.folder, env=self.environment(**more))
+        self.err = p.stderr.decode()
+        self.assertEqual(p.returncode, 0, self.err)
+        self.left_nothing()
+        return p.stdout
+
+    def test_a_text_is_spoken(self):
+        self.assertEqual(self.spoken("--text", "Good\tmorning", "--speech", "a.wav"), b"")
+        self.assertEqual(self.samples(self.path("a.wav")), list(range(12000)))
+        self.assertIn("a.wav: 0.5 s of sound", self.err)
+        self.assertEqual(self.numbers(self.spoken("--text", "x")[44:]), list(range(12000)))
+        self.assertEqual(self.wav_files(), ["a.wav"])
+        answer = json.loads(self.spoken("--text-file", "-", "--json", "--seed", "7", "--speaker", "aiden", stdin="Good \u00fc\0"))
+        self.assertEqual(answer["echo"], {"speak": "Good \u00fc\0", "seed": 7, "speech": {"mode": "exact", "speaker": "aiden"}})
+        self.assertEqual(answer["speech"]["file"], "speech.wav")
+        self.assertIn("--no-media", answer["arguments"])
+        self.assertNotIn("--no-speech", answer["arguments"])
+        self.assertEqual(self.wav_files(), ["a.wav", "speech.wav"])
+
+    def test_a_shell_redirects_a_whole_file(self):
+        with open(self.path("b.wav"), "wb") as f:
+            p = self.start("speak", "--text", "x", stdout=f)
+            p.communicate(timeout=20)
+        self.assertEqual((p.returncode, self.samples(self.path("b.wav"))), (0, list(range(12000))))
+
+    def test_texts_that_cannot_be_spoken_are_refused(self):
+        bad = self.medium("bad.txt", b"abc\xff")
+        for words, part in [([], "none was given"), (["--text", ""], "--text: the text is empty"),
+                            (["--text-file", "-"], "standard input: the text is empty"),
+                            (["--text-file", "/no/such"], "/no/such: No such file"),
+                            (["--text-file", bad], "not UTF-8 text at byte 3"),
+                            (["--text", "a", "--text-file", bad], "not both"),
+                            (["--text", "a", "--no-speech"], "--no-speech: there is nothing to speak with"),
+                            (["--text", "a", "--seed", "-1"], "--seed -1: must be")]:
+            with self.subTest(words=words):
+                self.assertEqual(self.run_it("speak", *words), 2, self.err)
+                self.one_line(part)
+        self.assertEqual(os.listdir(self.pids), [], "a rank was started")
+
+    def test_a_chat_speaks_into_numbered_files(self):
+        self.medium("talk-2.wav", b"taken")
+        lines = ["one", "two", "/speak off", "ECHO silent", "/speak on", "MUTE", "REFUSE", "/reset", "three"]
+        self.talk(lines, "--speech", self.path("talk"), "--speaker", "aiden", code=2)
+        self.assertEqual(self.wav_files(), [f"talk-{i}.wav" for i in (1, 2, 3, 4)])
+        for i in (1, 3, 4):
+            self.assertEqual(self.samples(self.path(f"talk-{i}.wav")), list(range(12000)))
+            self.assertIn(f"talk-{i}.wav: 0.5 s of sound", self.err)
+        self.assertIn("no sound: there was nothing to say", self.err)
+        silent = [l for l in self.out.splitlines() if "silent" in l]
+        self.assertNotIn('"speech"', silent[0])
+        self.talk(["/speak on"], "--no-speech", code=2)
+        self.assertIn("/speak: this chat was started with --no-speech", self.err)
+        self.talk(["/speak on"], "--model", self.silent_model(), code=2)
+        self.assertIn("has no talker", self.err)
+
+    def test_a_chat_goes_on_where_its_sound_cannot_be_written(self):
+        place = self.path("place")
+        os.mkdir(place)
+        p = subprocess.Popen(self.command("chat", "--speech", place), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=self.environment())
+        p.stdin.write(b"one\n")
+        p.stdin.flush()
+        self.assertEqual(p.stdout.readline(), b"Paris.\n")
+        shutil.rmtree(place)
+        out, err = p.communicate(b"two\nthree\n", timeout=20)
+        self.assertEqual((p.returncode, out), (1, b"Paris.\nParis.\n"))
+        self.assertEqual(err.count(b"answers are not spoken any more"), 1, err)
+        self.left_nothing()
+
+    def test_ctrl_c_ends_an_answer_with_its_sound(self):
+        pid, fd = fork_on_terminal()
+        if pid == 0:
+            os.chdir(self.folder)
+            os.execve(FLOTILLA, self.command("chat", "--speech"), self.environment("", TERM="xterm"))
+        seen = b""
+        for wait, say in [(b"> ", b"SLOW\r"), (b"word word ", b"\x03"), (b"of sound", b""), (b"> ", b"/reset\r"), (b"> ", b"x\r"),
+                          (b"of sound", b""), (b"> ", b"\x04")]:
+            end = time.monotonic() + 15
+            while wait not in seen and time.monotonic() < end:
+                if select.select([fd], [], [], 0.1)[0]:
+                    seen += os.read(fd, 65536).replace(b"speaking: ", b"").replace(b" s of sound\x1b8", b"")
+            self.assertIn(wait, seen)
+            seen = seen.partition(wait)[2]
+            os.write(fd, say)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        os.close(fd)
+        self.left_nothing()
+        self.assertEqual(self.wav_files(), ["answer-1.wav", "answer-2.wav"])
+        cut = self.samples(self.path("answer-1.wav"))
+        self.assertEqual(cut, [i & 0xffff for i in range(len(cut))])
+        self.assertGreater(len(cut), 0)
+        self.assertEqual(self.samples(self.path("answer-2.wav")), list(range(12000)))
+
+    def test_a_terminal_sees_how_much_is_spoken(self):
+        seen = self.on_terminal("PAUSE", "--speech", self.path("out.wav"))
+        self.assertIn(b"speaking: 0.4 s of sound\x1b8", seen)  # under the text, whose line is not over
+        self.assertIn(b"Par", seen.partition(b"speaking")[0])
+        shown = re.sub(rb"\x1b7.*?\x1b8|\x1bD|\x1b\[A", b"", seen).rpartition(b"\x1b[1A\x1b[J")[2]
+        self.assertTrue(shown.startswith(b"Paris.\r\nflotilla: "), shown)
+        self.assertNotIn(b"speaking", shown)
+
+    def test_bench_shows_each_part_of_speech(self):
+        self.assertEqual(self.run_it("bench", "--quiet", "--speech"), 0, self.err)
+        lines = self.out.splitlines()
+        self.assertEqual(lines[0], "speech: 15.50 frames/s (14.00 to 16.00), real-time factor 1.24; first sound after 3 frames")
+        self.assertEqual(lines[2].split(), "talker 1 25 % 4.00 3.00 75 % 600.0 MB at 20.0 GB/s".split())
+        self.assertEqual(lines[3].split(), "code2wav 2 75 % 12.00 9.00 75 % 1.50 GFLOP at 60.0/s".split())
+        self.assertEqual(self.run_it("bench", "--json", "--speech", "--frames", "9", "--speakers", "2"), 0, self.err)
+        self.assertEqual(json.loads(self.out)["echo"], {"repeat": 3, "speech": True, "frames": 9, "speakers": 2})
 
     # -- log
 
@@ -594,7 +858,7 @@ class Front(unittest.TestCase):
         self.assertEqual(os.listdir(self.pids), [], "a rank was started")
 
     def test_help_and_version_are_results(self):
-        for words in [["--help"], ["help", "generate"], ["generate", "--help"], ["chat", "--help"], ["verify", "--help"],
+        for words in [["--help"], ["help", "generate"], ["generate", "--help"], ["speak", "--help"], ["bench", "--help"], ["chat", "--help"], ["verify", "--help"],
                       ["plan", "--help"], ["inspect", "--help"]]:
             p = subprocess.run([FLOTILLA, *words], capture_output=True)
             self.assertEqual((p.returncode, p.stderr), (0, b""), words)

@@ -124,11 +124,43 @@ static void a_bad_option_is_named_with_its_value(void **state)
     }
 }
 
+static void a_value_may_be_left_out_where_it_says_so(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words[3];
+        const char *value; /* of --speech */
+        int n_left;        /* words behind it */
+    } cases[] = {{{"--speech"}, "", 0},
+                 {{"--speech", "--quiet"}, "", 1},
+                 {{"--speech="}, "", 0},
+                 {{"--speech=a"}, "a", 0},
+                 {{"--speech", "a", "--quiet"}, "a", 1},
+                 {{"--speech", "-"}, "-", 0}};
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        const char *value = NULL;
+        bool given = false, taken;
+        const argument table = {
+            .name = "--speech", .kind = ARGUMENT_TEXT_OR_NOT, .out = &value, .given = &given};
+        int argc = 0, i = 0;
+        flo_err err = {""};
+        while (argc < 3 && cases[k].words[argc] != NULL) {
+            argc++;
+        }
+        char **argv = (char **)(uintptr_t)cases[k].words;
+        assert_int_equal(arguments_take(&table, 1, argc, argv, &i, &taken, &err), FLO_OK);
+        assert_true(taken && given);
+        assert_string_equal(value, cases[k].value);
+        assert_int_equal(argc - i, cases[k].n_left);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_survive_being_handed_on),
         cmocka_unit_test(a_bad_option_is_named_with_its_value),
+        cmocka_unit_test(a_value_may_be_left_out_where_it_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -104,6 +104,23 @@ static void a_stage_is_silent_for_a_second(void **state)
     close(ends[1]);
 }
 
+/* A file of log lines gets one now and then; text that goes there is not interrupted. */
+static void sound_is_not_told_at_once_without_a_terminal(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    progress *p = progress_new(ends[1], false);
+    progress_sound(p, 0.5, false);
+    progress_sound(p, 1.5, true);
+    progress_stage_end(p);
+    progress_free(p);
+    char byte;
+    assert_int_equal(read(ends[0], &byte, 1), -1);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void a_pipe_gets_no_bars_and_quiet_gets_nothing(void **state)
 {
     (void)state;
@@ -135,6 +152,7 @@ int main(void)
         cmocka_unit_test(a_stage_says_its_share_and_time_left),
         cmocka_unit_test(odd_shares_and_names_do_no_harm),
         cmocka_unit_test(a_stage_is_silent_for_a_second),
+        cmocka_unit_test(sound_is_not_told_at_once_without_a_terminal),
         cmocka_unit_test(a_pipe_gets_no_bars_and_quiet_gets_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
