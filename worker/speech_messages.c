@@ -533,11 +533,11 @@ bool worker_on_speech(worker *w, const incoming *in)
 /* The home of the stage that has the state which the talker listens to. */
 static int accept_home(const worker *w)
 {
-    int32_t layer = w->model.talker.accept_hidden_layer;
+    int32_t accept = w->model.talker.accept_hidden_layer, layer = accept > 0 ? accept - 1 : 0;
     for (int32_t i = 0; i < w->plan.n_workers; i++) {
         const plan_worker *p = &w->plan.workers[i];
         bool has_layer = layer >= p->first_layer && layer < p->first_layer + p->n_layers;
-        if (p->place == 0 && (has_layer || p->has_final_norm)) {
+        if (p->place == 0 && has_layer) {
             return p->rank;
         }
     }

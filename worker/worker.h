@@ -72,8 +72,9 @@ typedef struct worker_step { /* the step being computed by a home */
     int32_t n_sent; /* head jobs whose results are due */
 } worker_step;
 
-/* Hands the rows of the step that the talker listens to on to it: x [rows][H], before the accept
- * layer, or (is_final) before the final norm, which they are told behind. (worker_tap.c) */
+/* Hands the rows of the step that the talker listens to on to it: x [rows][H], as they left the
+ * layer before the accept layer, or (is_final) before the final norm, which they are told behind.
+ * (worker_tap.c) */
 void worker_tap(worker_step *ws, const float *x, bool is_final);
 
 /* Rows for the talker: in range, rising, each in a span that speaks. */

@@ -111,10 +111,12 @@ static void expert_gather_hook(void *arg, int32_t layer, int32_t n_places, float
     worker_expert_gather(&((worker_step *)arg)->experts, layer, n_places, results, n_floats);
 }
 
-static void input_hook(void *arg, int32_t layer, const float *x)
+/* The talker takes a layer's output as the layer made it, without the deep-stack features that the
+ * next one sees: the reference notes states where they leave a layer. */
+static void output_hook(void *arg, int32_t layer, const float *x)
 {
     worker_step *ws = arg;
-    if (layer == ws->w->model.talker.accept_hidden_layer) {
+    if (layer + 1 == ws->w->model.talker.accept_hidden_layer) {
         worker_tap(ws, x, false);
     }
 }
@@ -176,8 +178,11 @@ static void run_step(worker *w, const Flo__StepHeader *h, const step_deep *deep)
                          .expert_send = expert_send_hook,
                          .expert_gather = expert_gather_hook,
                          .dump = ws.any_dump ? dump_hook : NULL,
-                         .input = h->n_speech_rows > 0 ? input_hook : NULL,
+                         .output = h->n_speech_rows > 0 ? output_hook : NULL,
                          .progress = progress_hook};
+    if (h->n_speech_rows > 0 && w->me->has_embedding && w->model.talker.accept_hidden_layer == 0) {
+        worker_tap(&ws, w->x, false);
+    }
     if (h->rows > 0) {
         stage_forward(&w->stage, w->x, &step, &hooks);
     }

@@ -238,6 +238,13 @@ static int64_t n_following(const speech_prompt *s, int32_t n_ids, bool done, boo
     return n > 0 ? n : 0;
 }
 
+/* Ids behind the first text of an answer that is over, tts_eos among them, and tts_pad for what was
+ * overwritten: as many as the turn has ids there, and one. */
+static int64_t n_behind(const speech_prompt *s, int32_t n_ids)
+{
+    return turn_length(s, n_ids) - FIRST_TEXT;
+}
+
 speech_text speech_prompt_settled(const speech_prompt *s, const int32_t *answer, int32_t n_ids,
                                   bool done, bool is_end)
 {
@@ -250,7 +257,7 @@ speech_text speech_prompt_settled(const speech_prompt *s, const int32_t *answer,
     speech_text t = {.last = done && has_text, .silent = done && !has_text};
     t.n = 1 + (int64_t)s->n_user_texts + (known < FIRST_TEXT ? known : FIRST_TEXT + FILLERS);
     if (known > FIRST_TEXT) {
-        t.n += 1 + n_following(s, n_ids, done, is_end) + (t.last ? 1 : 0);
+        t.n += 1 + (t.last ? n_behind(s, n_ids) : n_following(s, n_ids, done, is_end));
     }
     return t;
 }
@@ -280,6 +287,6 @@ int32_t speech_prompt_text(const speech_prompt *s, const int32_t *answer, int32_
         return i < FIRST_TEXT + FILLERS - 1 ? s->tts_pad : s->tts_bos;
     }
     i -= FILLERS; /* of the turn's ids again */
-    bool is_text = i <= FIRST_TEXT + n_following(s, n_ids, done, is_end);
-    return is_text ? turn_id(s, answer, i) : s->tts_eos;
+    int64_t end = FIRST_TEXT + n_following(s, n_ids, done, is_end) + 1;
+    return i < end ? turn_id(s, answer, i) : i == end ? s->tts_eos : s->tts_pad;
 }

@@ -420,9 +420,6 @@ static void run_layer(forward *f, int32_t index)
     f->layer = &f->s->weights.layers[index];
     f->layer_index = index;
     dump(f, "hidden", layer, f->x, f->s->part.text->hidden_size, false);
-    if (f->hooks->input != NULL) {
-        f->hooks->input(f->hooks->arg, layer, f->x);
-    }
     attention_block(f);
     let_messages_move(f);
     each_row(f, add_and_norm_task);
@@ -432,6 +429,9 @@ static void run_layer(forward *f, int32_t index)
         dense_block(f);
     }
     each_row(f, add_task);
+    if (f->hooks->output != NULL) {
+        f->hooks->output(f->hooks->arg, layer, f->x);
+    }
     add_deep_features(f, layer);
     let_messages_move(f);
 }

@@ -36,9 +36,9 @@ typedef struct stage_hooks { /* the first two may be NULL where no other worker 
                           const size_t *n_floats);
     /* Tells a tensor of all rows [n_rows][columns], f32 or (is_ids) i32; NULL when nobody asks. */
     void (*dump)(void *arg, const char *name, const void *rows, int32_t columns, bool is_ids);
-    /* Tells the input rows [n_rows][H] of a layer (counted in the decoder), deep-stack features
-     * added, before it is computed; NULL when nobody asks. */
-    void (*input)(void *arg, int32_t layer, const float *x);
+    /* Tells the output rows [n_rows][H] of a layer (counted in the decoder), deep-stack features
+     * not added yet; NULL when nobody asks. */
+    void (*output)(void *arg, int32_t layer, const float *x);
     /* Called between kernels so that messages move; NULL where none are due. */
     void (*progress)(void *arg);
 } stage_hooks;

@@ -426,44 +426,62 @@ static void deep_features_are_added_behind_their_layers(void **state)
 /* --- what others are told ----------------------------------------------------------------------
  */
 
+enum { TOLD_WIDTH = 40 };
+
 typedef struct told {
-    int32_t n_inputs;
-    float dumped[N_PROMPT * 40]; /* the last hidden.N */
+    int32_t n_outputs;
+    const step_deep *deep;
+    float expected[N_PROMPT * TOLD_WIDTH]; /* the next layer's input */
 } told;
 
-static void keep_hidden(void *arg, const char *name, const void *rows, int32_t columns, bool is_ids)
+/* A layer's input is what was told of the layer before it, with that layer's features. */
+static void expect_hidden(void *arg, const char *name, const void *rows, int32_t columns,
+                          bool is_ids)
 {
     told *t = ((rig *)arg)->dump_arg;
-    if (strncmp(name, "hidden.", 7) == 0) {
-        assert_true(columns == 40 && !is_ids);
-        memcpy(t->dumped, rows, sizeof t->dumped);
+    if (strncmp(name, "hidden.", 7) == 0 && strcmp(name, "hidden.norm") != 0) {
+        assert_true(columns == TOLD_WIDTH && !is_ids);
+        if (strcmp(name, "hidden.0") != 0) {
+            assert_memory_equal(rows, t->expected, sizeof t->expected);
+        }
     }
 }
 
-static void hold_input(void *arg, int32_t layer, const float *x)
+static void hold_output(void *arg, int32_t layer, const float *x)
 {
     told *t = ((rig *)arg)->dump_arg;
-    assert_int_equal(layer, t->n_inputs++);
-    assert_memory_equal(x, t->dumped, sizeof t->dumped);
+    assert_int_equal(layer, t->n_outputs++);
+    memcpy(t->expected, x, sizeof t->expected);
+    for (int32_t i = 0; layer < t->deep->n_layers && i < t->deep->n_rows; i++) {
+        for (int32_t k = 0; k < TOLD_WIDTH; k++) {
+            t->expected[t->deep->rows[i] * TOLD_WIDTH + (uint32_t)k] +=
+                t->deep->features[layer][i * TOLD_WIDTH + k];
+        }
+    }
 }
 
-static void each_layers_input_is_told(void **state)
+static void each_layers_output_is_told_before_features_are_added(void **state)
 {
     (void)state;
     static told t;
     model_config m = rig_model();
-    float *x = floats(N_PROMPT * 40);
+    uint32_t rows[N_PROMPT];
+    float *features = floats(3 * N_PROMPT * TOLD_WIDTH), *x = floats(N_PROMPT * TOLD_WIDTH);
     random_ids(prompt, N_PROMPT, m.text.vocab_size, 6);
+    step_deep deep = make_deep(features, rows, TOLD_WIDTH);
+    t.deep = &deep;
     for (int32_t stages = 1; stages <= 5; stages += 2) {
-        t.n_inputs = 0;
+        t.n_outputs = 0;
         rig_open(&r, &m, &(rig_shape){stages, stages, 2, false}, &made_up);
-        r.dump = keep_hidden;
-        r.input = hold_input;
+        r.dump = expect_hidden;
+        r.output = hold_output;
         r.dump_arg = &t;
+        r.deep = deep;
         rig_prompt(&r, x, prompt, N_PROMPT, N_PROMPT);
-        assert_int_equal(t.n_inputs, m.text.n_layers);
+        assert_int_equal(t.n_outputs, m.text.n_layers);
         rig_close(&r);
     }
+    free(features);
     free(x);
 }
 
@@ -517,7 +535,7 @@ int main(void)
         cmocka_unit_test(expert_workers_change_no_more_than_rounding),
         cmocka_unit_test(neighbours_in_a_step_change_no_bit),
         cmocka_unit_test(deep_features_are_added_behind_their_layers),
-        cmocka_unit_test(each_layers_input_is_told),
+        cmocka_unit_test(each_layers_output_is_told_before_features_are_added),
         cmocka_unit_test(a_full_step_stays_in_its_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

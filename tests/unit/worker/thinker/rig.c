@@ -173,7 +173,7 @@ void rig_step(rig *r, float *x, const rig_span *spans, int32_t n_spans)
                          .expert_send = expert_send,
                          .expert_gather = expert_gather,
                          .dump = r->dump,
-                         .input = r->input,
+                         .output = r->output,
                          .progress = progress};
     for (int32_t s = 0; s < r->plan.n_stages; s++) {
         r->home = plan_stage_home(&r->plan, s) - 1;

@@ -32,7 +32,7 @@ typedef struct rig {
     int32_t lengths[RIG_SEQUENCES_MAX];
     step_deep deep; /* given to the first stage that needs it, in the next step */
     void (*dump)(void *arg, const char *name, const void *rows, int32_t columns, bool is_ids);
-    void (*input)(void *arg, int32_t layer, const float *x);
+    void (*output)(void *arg, int32_t layer, const float *x);
     void *dump_arg; /* for the test; both are called with the rig */
 } rig;
 
