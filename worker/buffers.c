@@ -18,7 +18,7 @@ worker_buffers worker_buffers_of(const model_config *m, const plan *p, const pla
     size_t vocab = (size_t)t->vocab_size * sizeof(float);
     size_t lists = LIST_BYTES + STEP_ROWS_MAX * (size_t)(t->n_experts_per_token + 2) * 16 +
                    2 * HEAD_ROWS_MAX * row;
-    if (p->talker_tokens > 0) { /* its rows for experts come while a step is under way */
+    if (w->has_talker || w->n_talker_experts > 0) { /* its rows may come in the middle of a step */
         lists += STEP_ROWS_MAX * (size_t)(m->talker.n_experts_per_token + 2) * 16;
     }
     if (w->has_final_norm) { /* the last home merges all rows, whether or not it owns some */
