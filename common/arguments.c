@@ -129,7 +129,6 @@ static flo_code take_value(const argument *a, const char *value, flo_err *err)
         return take_choice(a, value, err);
     case ARGUMENT_FLAG:
     case ARGUMENT_REFUSED:
-    case ARGUMENT_REFUSED_FLAG:
     default:
         CHECK(!"a kind without a value");
         return FLO_USAGE;
@@ -157,7 +156,7 @@ flo_code arguments_take(const argument *table, size_t n, int argc, char **argv, 
     if (a == NULL) {
         return FLO_OK;
     }
-    if (a->kind == ARGUMENT_REFUSED || a->kind == ARGUMENT_REFUSED_FLAG) {
+    if (a->kind == ARGUMENT_REFUSED) {
         return flo_fail(err, FLO_USAGE, "%s: %s", a->name, a->note);
     }
     const char *value = strchr(word, '=');

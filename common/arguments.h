@@ -34,7 +34,6 @@ typedef enum argument_kind {
     ARGUMENT_BYTES,       /* out: uint64_t >= min; 24G, 1.5M, 4096 */
     ARGUMENT_CHOICE,      /* out: int, index in choices */
     ARGUMENT_REFUSED,     /* known, takes a value, not built yet: always fails with `note` */
-    ARGUMENT_REFUSED_FLAG,
 } argument_kind;
 
 typedef struct argument {

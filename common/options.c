@@ -193,7 +193,6 @@ static void add_option(const argument *a, word_list *words)
     case ARGUMENT_NAMED_TEXTS:
     case ARGUMENT_NUMBER:
     case ARGUMENT_REFUSED:
-    case ARGUMENT_REFUSED_FLAG:
     default:
         break; /* not among the shared options */
     }

@@ -40,8 +40,8 @@ uint64_t progress_end(progress *p);
  * progress_stage_draw, as the next news of it may be long in coming. */
 void progress_stage(progress *p, const char *what, double share);
 bool progress_has_stage(const progress *p); /* or sound that is not shown yet */
-void progress_stage_draw(progress *p); /* when it is time to */
-void progress_stage_end(progress *p);  /* takes the bar away, for text to be printed */
+void progress_stage_draw(progress *p);      /* when it is time to */
+void progress_stage_end(progress *p);       /* takes the bar away, for text to be printed */
 
 /* How much sound of a spoken answer there is, for a person who waits for the rest; taken away by
  * progress_stage_end, and not shown before a second has passed since. under_text: text stands at

@@ -160,7 +160,8 @@ static void put_part(buffer *out, const cJSON *part)
                  json_number(part, "bytes_per_frame") * 1e-6,
                  json_number(part, "measured_read_gb_per_s"));
     } else {
-        snprintf(work, sizeof work, "%.2f GFLOP at %.1f/s", json_number(part, "gflop_per_frame"),
+        snprintf(work, sizeof work, "%.2f GFLOP at %.1f GFLOP/s",
+                 json_number(part, "gflop_per_frame"),
                  json_number(part, "measured_peak_gflop_per_s"));
     }
     snprintf(line, sizeof line, "%-16s %4.0f %7.0f %% %12.2f %12.2f %7.0f %%   %s\n",

@@ -588,7 +588,7 @@ class Front(unittest.TestCase):
         lines = self.out.splitlines()
         self.assertEqual(lines[0], "speech: 15.50 frames/s (14.00 to 16.00), real-time factor 1.24; first sound after 3 frames")
         self.assertEqual(lines[2].split(), "talker 1 25 % 4.00 3.00 75 % 600.0 MB at 20.0 GB/s".split())
-        self.assertEqual(lines[3].split(), "code2wav 2 75 % 12.00 9.00 75 % 1.50 GFLOP at 60.0/s".split())
+        self.assertEqual(lines[3].split(), "code2wav 2 75 % 12.00 9.00 75 % 1.50 GFLOP at 60.0 GFLOP/s".split())
         self.assertEqual(self.run_it("bench", "--json", "--speech", "--frames", "9", "--speakers", "2"), 0, self.err)
         self.assertEqual(json.loads(self.out)["echo"], {"repeat": 3, "speech": True, "frames": 9, "speakers": 2})
 
