@@ -266,29 +266,29 @@ static flo_code write_media(const media_dump *m, flo_err *err)
 /* --- what was said -----------------------------------------------------------------------------
  */
 
-/* [rows][columns], or [rows] with columns 0. */
+/* The rows' numbers as [rows][columns], or (flat) as one list; none at all where nothing was told.
+ */
 static flo_code add_floats(dump_file *d, const char *name, const named_rows *from, int64_t columns,
-                           flo_err *err)
+                           bool flat, flo_err *err)
 {
-    safetensors_entry e = {.name = name, .dtype = DTYPE_F32, .n_dims = columns > 0 ? 2 : 1};
+    safetensors_entry e = {.name = name, .dtype = DTYPE_F32, .n_dims = flat ? 1 : 2};
     e.shape[0] = from != NULL ? from->n_rows : 0;
     e.shape[1] = columns;
     return safetensors_add(d->writer, &e, from != NULL ? from->data : NULL, err);
 }
 
-/* [rows] with columns 0; else [rows][columns] of ids that lie as [columns][rows]. */
+/* ids [columns][rows] as [rows][columns]; a list is [1][rows], told as [rows]. */
 static flo_code add_ids(dump_file *d, const char *name, const int32_t *ids, int64_t rows,
-                        int64_t columns, flo_err *err)
+                        int64_t columns, bool flat, flo_err *err)
 {
-    safetensors_entry e = {.name = name, .dtype = DTYPE_I64, .n_dims = columns > 0 ? 2 : 1};
-    int64_t across = columns > 0 ? columns : 1;
-    int64_t *wide = malloc((size_t)(rows * across) * sizeof *wide + 1);
+    safetensors_entry e = {.name = name, .dtype = DTYPE_I64, .n_dims = flat ? 1 : 2};
+    int64_t *wide = malloc((size_t)(rows * columns) * sizeof *wide + 1);
     if (wide == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory for the dump");
     }
     for (int64_t r = 0; r < rows; r++) {
-        for (int64_t c = 0; c < across; c++) {
-            wide[r * across + c] = ids[c * rows + r];
+        for (int64_t c = 0; c < columns; c++) {
+            wide[r * columns + c] = ids[c * rows + r];
         }
     }
     e.shape[0] = rows;
@@ -301,19 +301,20 @@ static flo_code add_ids(dump_file *d, const char *name, const int32_t *ids, int6
 flo_code dump_file_speech(dump_file *d, const request_voice *v, const model_config *m, flo_err *err)
 {
     int64_t hidden = m->talker.hidden_size;
-    flo_code code = add_ids(d, "talker_prefill_ids", v->prompt.ids, v->prompt.n_rows, 0, err);
+    flo_code code = add_ids(d, "talker_prefill_ids", v->prompt.ids, v->prompt.n_rows, 1, true, err);
     code = code == FLO_OK ? add_ids(d, "codes", v->order.codes, m->talker.n_code_groups,
-                                    v->order.n_frames, err)
+                                    v->order.n_frames, false, err)
                           : code;
     code = code == FLO_OK
                ? add_floats(d, "talker_prefill_embeds",
-                            row_store_find(&v->rows, "talker_prefill_embeds"), hidden, err)
+                            row_store_find(&v->rows, "talker_prefill_embeds"), hidden, false, err)
                : code;
     code = code == FLO_OK
                ? add_floats(d, "trailing_text_hidden",
-                            row_store_find(&v->rows, "trailing_text_hidden"), hidden, err)
+                            row_store_find(&v->rows, "trailing_text_hidden"), hidden, false, err)
                : code;
-    return code == FLO_OK ? add_floats(d, "wav", row_store_find(&v->rows, "wav"), 0, err) : code;
+    return code == FLO_OK ? add_floats(d, "wav", row_store_find(&v->rows, "wav"), 1, true, err)
+                          : code;
 }
 
 /* --- the file ----------------------------------------------------------------------------------

@@ -129,10 +129,13 @@ class Speech(RealJob):
     def test_text_cut_by_its_limit_ends_the_speech(self):
         for limit in (1, 2, 3):
             with self.subTest(limit=limit):
-                answer, samples = self.spoken("--talker-greedy", "--talker-max-new-tokens", 40, "--max-new-tokens", limit)
+                dump = self.path("d.safetensors")
+                answer, samples = self.spoken("--talker-greedy", "--talker-max-new-tokens", 40, "--max-new-tokens", limit, "--dump", dump)
                 self.assertEqual(len(answer["ids"]), limit)
                 if limit == 1:  # its only token has no state that the talker could take
                     self.assertEqual((answer["speech"]["frames"], len(samples)), (0, 0))
+                    got = read_dump(dump)
+                    self.assertEqual((got["codes"][1], got["wav"][1]), ([16, 0], [0]))
                 else:
                     self.assertGreater(answer["speech"]["frames"], 0)
 
