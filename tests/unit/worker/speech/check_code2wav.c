@@ -305,6 +305,76 @@ static void long_streams_give_the_samples_of_the_reference_whole_and_cut(void **
     net_close(&n);
 }
 
+static void numbers_of(const checkpoint *c, const char *name, int32_t *out, int32_t most,
+                       int32_t *n)
+{
+    const checkpoint_tensor *t = NULL;
+    int32_t *numbers = tensor_data(c, name, &t);
+    assert_non_null(numbers);
+    *n = (int32_t)t->n_elements;
+    assert_in_range(*n, 1, most);
+    memcpy(out, numbers, t->n_bytes);
+    free(numbers);
+}
+
+static code2wav_config config_of(const checkpoint *file)
+{
+    int32_t n[10], n_numbers;
+    numbers_of(file, "config", n, 10, &n_numbers);
+    assert_int_equal(n_numbers, 10);
+    code2wav_config c = {.codebook_size = n[0],
+                         .n_quantizers = n[1],
+                         .hidden_size = n[2],
+                         .n_layers = n[3],
+                         .n_heads = n[4],
+                         .n_kv_heads = n[5],
+                         .head_dim = n[6],
+                         .intermediate_size = n[7],
+                         .sliding_window = n[8],
+                         .decoder_dim = n[9],
+                         .rms_norm_eps = 1e-5f,
+                         .rope_theta = 10000};
+    numbers_of(file, "rates", c.upsample_rates, MODEL_UPSAMPLES_MAX, &c.n_upsample_rates);
+    numbers_of(file, "ratios", c.upsampling_ratios, MODEL_UPSAMPLES_MAX, &c.n_upsampling_ratios);
+    return c;
+}
+
+static void hold_odd_network(const char *path)
+{
+    checkpoint *file = open_file(path);
+    code2wav_config c = config_of(file);
+    net n = net_of(&c, file, 2);
+    int32_t all = 1 + 2 * c.n_upsampling_ratios + (3 + c.n_upsample_rates) + 1, n_frames;
+    assert_int_equal(hold_modules(&n, file, VOCODER_FRAMES_MAX), all);
+    assert_int_equal(hold_modules(&n, file, 1), all);
+    int32_t *codes = codes_of(file, &n_frames);
+    sound whole = decode_all(&n, 0, codes, n_frames, VOCODER_FRAMES_MAX, 0, NULL);
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        sound parts = decode_all(&n, 1, codes, n_frames, seed == 0 ? 1 : 0, seed, NULL);
+        hold_same(&parts, &whole);
+        free(parts.samples);
+    }
+    free(whole.samples);
+    free(codes);
+    net_close(&n);
+    checkpoint_close(file);
+}
+
+static void networks_of_odd_shapes_give_the_rows_of_the_reference(void **state)
+{
+    (void)state;
+    const char *more = getenv("FLOTILLA_CODE2WAV_CASES");
+    for (int32_t i = 0; i < 4; i++) {
+        char file[64], path[4096];
+        snprintf(file, sizeof file, "odd-code2wav/%d.safetensors", i);
+        hold_odd_network(golden_path(file));
+        if (more != NULL) {
+            snprintf(path, sizeof path, "%s/%d.safetensors", more, i);
+            hold_odd_network(path);
+        }
+    }
+}
+
 /* --- bits --------------------------------------------------------------------------------------
  */
 
@@ -567,6 +637,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_module_gives_the_rows_of_the_reference),
         cmocka_unit_test(long_streams_give_the_samples_of_the_reference_whole_and_cut),
+        cmocka_unit_test(networks_of_odd_shapes_give_the_rows_of_the_reference),
         cmocka_unit_test(chunks_of_any_sizes_give_the_same_bits),
         cmocka_unit_test(streams_that_take_turns_are_as_they_are_alone),
         cmocka_unit_test(a_frame_does_not_change_what_was_final_before_it),
