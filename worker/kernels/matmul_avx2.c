@@ -86,20 +86,26 @@ INLINE void block(float *y, size_t y_stride, const float *x, size_t x_stride, co
     }
 }
 
-static void strip_1(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
+static void whole_1(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
                     int32_t n_columns, bool restart)
 {
     block(y, y_stride, x, x_stride, lines, n_columns, restart, 1, 8, NULL);
 }
 
+static void narrow_1(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
+                     int32_t n_columns, bool restart)
+{
+    block(y, y_stride, x, x_stride, lines, n_columns, restart, 1, 4, NULL);
+}
+
 INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
-                  int32_t n_columns, bool restart, int n_rows)
+                  int32_t n_columns, bool restart, int n_rows, int n_groups)
 {
     int32_t first = 0;
     do {
         int32_t n = n_columns - first < RUN_COLUMNS ? n_columns - first : RUN_COLUMNS;
         const bf16 *run = lines + (size_t)first * PANEL_ROWS;
-        for (int g = 0; g < PAIR_LINES; g++) {
+        for (int g = 0; g < n_groups; g++) {
             const bf16 *ahead = run + RUN_COLUMNS * PANEL_ROWS + g * (RUN_COLUMNS / 2) * LINE;
             block(y + g * 2 * LANES8, y_stride, x + first, x_stride, run + g * LINE, n,
                   restart && first == 0, n_rows, 2, ahead);
@@ -108,21 +114,27 @@ INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, co
     } while (first < n_columns);
 }
 
-#define STRIP(n)                                                                                   \
-    static void strip_##n(float *y, size_t y_stride, const float *x, size_t x_stride,              \
-                          const bf16 *lines, int32_t n_columns, bool restart)                      \
+#define STRIP(name, n_rows, n_groups)                                                              \
+    static void name##_##n_rows(float *y, size_t y_stride, const float *x, size_t x_stride,        \
+                                const bf16 *lines, int32_t n_columns, bool restart)                \
     {                                                                                              \
-        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n);                             \
+        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n_rows, n_groups);              \
     }
 
-STRIP(2)
-STRIP(3)
-STRIP(4)
-STRIP(5)
-STRIP(6)
+STRIP(whole, 2, PAIR_LINES)
+STRIP(whole, 3, PAIR_LINES)
+STRIP(whole, 4, PAIR_LINES)
+STRIP(whole, 5, PAIR_LINES)
+STRIP(whole, 6, PAIR_LINES)
+STRIP(narrow, 2, PAIR_LINES / 2)
+STRIP(narrow, 3, PAIR_LINES / 2)
+STRIP(narrow, 4, PAIR_LINES / 2)
+STRIP(narrow, 5, PAIR_LINES / 2)
+STRIP(narrow, 6, PAIR_LINES / 2)
 
 static const matmul_driver driver = {
-    .strips = {NULL, strip_1, strip_2, strip_3, strip_4, strip_5, strip_6},
+    .whole = {{NULL, whole_1, whole_2, whole_3, whole_4, whole_5, whole_6}, 6},
+    .narrow = {{NULL, narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6}, 6},
     .piece_columns = 1024,
 };
 

@@ -4,7 +4,7 @@
  * A column of a panel is four registers of 16 weights. A line of stored pairs gives two columns:
  * shifted left its even ones, masked its odd ones, each straight from memory. Six rows of x hold 24
  * sums, four weights, one entry of x: 30 of 32 registers, 24 multiply-adds for 4 widenings and 6
- * loads.
+ * loads. Half a panel has twelve rows for as many sums.
  */
 #include "worker/kernels/matmul.h"
 
@@ -18,43 +18,43 @@ enum { GROUPS = 4, GROUP_ROWS = 16, LINE = 2 * GROUP_ROWS };
 
 /* sum[m][g] += w[g] x[m][0] */
 INLINE void column(__m512 sum[][GROUPS], const __m512 w[GROUPS], const float *x, size_t x_stride,
-                   int n_rows)
+                   int n_rows, int n_groups)
 {
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int m = 0; m < n_rows; m++) {
         __m512 entry = _mm512_set1_ps(x[(size_t)m * x_stride]);
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
+        for (int g = 0; g < n_groups; g++) {
             sum[m][g] = _mm512_fmadd_ps(entry, w[g], sum[m][g]);
         }
     }
 }
 
-INLINE void even_column(__m512 w[GROUPS], const bf16 *lines)
+INLINE void even_column(__m512 w[GROUPS], const bf16 *lines, int n_groups)
 {
 #pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; g++) {
+    for (int g = 0; g < n_groups; g++) {
         w[g] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(lines + g * LINE), 16));
     }
 }
 
-INLINE void odd_column(__m512 w[GROUPS], const bf16 *lines)
+INLINE void odd_column(__m512 w[GROUPS], const bf16 *lines, int n_groups)
 {
     const __m512i upper = _mm512_set1_epi32((int)0xffff0000u);
 #pragma GCC unroll 4
-    for (int g = 0; g < GROUPS; g++) {
+    for (int g = 0; g < n_groups; g++) {
         w[g] = _mm512_castsi512_ps(_mm512_and_si512(upper, _mm512_loadu_si512(lines + g * LINE)));
     }
 }
 
 INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
-                  int32_t n_columns, bool restart, int n_rows)
+                  int32_t n_columns, bool restart, int n_rows, int n_groups)
 {
-    __m512 sum[STRIP_ROWS_MAX][GROUPS];
-#pragma GCC unroll 6
+    __m512 sum[NARROW_ROWS_MAX][GROUPS];
+#pragma GCC unroll 12
     for (int m = 0; m < n_rows; m++) {
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
+        for (int g = 0; g < n_groups; g++) {
             sum[m][g] = restart ? _mm512_setzero_ps()
                                 : _mm512_loadu_ps(y + (size_t)m * y_stride + g * GROUP_ROWS);
         }
@@ -62,40 +62,55 @@ INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, co
     __m512 w[GROUPS];
     int32_t k = 0;
     for (; k + 1 < n_columns; k += 2, lines += GROUPS * LINE) {
-        even_column(w, lines);
-        column(sum, w, x + k, x_stride, n_rows);
-        odd_column(w, lines);
-        column(sum, w, x + k + 1, x_stride, n_rows);
+        even_column(w, lines, n_groups);
+        column(sum, w, x + k, x_stride, n_rows, n_groups);
+        odd_column(w, lines, n_groups);
+        column(sum, w, x + k + 1, x_stride, n_rows, n_groups);
     }
     if (k < n_columns) {
-        even_column(w, lines);
-        column(sum, w, x + k, x_stride, n_rows);
+        even_column(w, lines, n_groups);
+        column(sum, w, x + k, x_stride, n_rows, n_groups);
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int m = 0; m < n_rows; m++) {
 #pragma GCC unroll 4
-        for (int g = 0; g < GROUPS; g++) {
+        for (int g = 0; g < n_groups; g++) {
             _mm512_storeu_ps(y + (size_t)m * y_stride + g * GROUP_ROWS, sum[m][g]);
         }
     }
 }
 
-#define STRIP(n)                                                                                   \
-    static void strip_##n(float *y, size_t y_stride, const float *x, size_t x_stride,              \
-                          const bf16 *lines, int32_t n_columns, bool restart)                      \
+#define STRIP(name, n_rows, n_groups)                                                              \
+    static void name##_##n_rows(float *y, size_t y_stride, const float *x, size_t x_stride,        \
+                                const bf16 *lines, int32_t n_columns, bool restart)                \
     {                                                                                              \
-        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n);                             \
+        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n_rows, n_groups);              \
     }
 
-STRIP(1)
-STRIP(2)
-STRIP(3)
-STRIP(4)
-STRIP(5)
-STRIP(6)
+STRIP(whole, 1, GROUPS)
+STRIP(whole, 2, GROUPS)
+STRIP(whole, 3, GROUPS)
+STRIP(whole, 4, GROUPS)
+STRIP(whole, 5, GROUPS)
+STRIP(whole, 6, GROUPS)
+STRIP(narrow, 1, GROUPS / 2)
+STRIP(narrow, 2, GROUPS / 2)
+STRIP(narrow, 3, GROUPS / 2)
+STRIP(narrow, 4, GROUPS / 2)
+STRIP(narrow, 5, GROUPS / 2)
+STRIP(narrow, 6, GROUPS / 2)
+STRIP(narrow, 7, GROUPS / 2)
+STRIP(narrow, 8, GROUPS / 2)
+STRIP(narrow, 9, GROUPS / 2)
+STRIP(narrow, 10, GROUPS / 2)
+STRIP(narrow, 11, GROUPS / 2)
+STRIP(narrow, 12, GROUPS / 2)
 
 static const matmul_driver driver = {
-    .strips = {NULL, strip_1, strip_2, strip_3, strip_4, strip_5, strip_6},
+    .whole = {{NULL, whole_1, whole_2, whole_3, whole_4, whole_5, whole_6}, 6},
+    .narrow = {{NULL, narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6, narrow_7,
+                narrow_8, narrow_9, narrow_10, narrow_11, narrow_12},
+               12},
     .piece_columns = 1024,
 };
 

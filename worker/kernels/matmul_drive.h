@@ -6,7 +6,8 @@
  * registers. Few rows run through a panel in one go, so that decode is one linear stream over all
  * panels. With many rows the panel is cut along the columns into pieces that stay in the cache
  * while all rows pass over them; between pieces the sums wait in y, which changes neither their
- * order nor their bits.
+ * order nor their bits. A last panel that is half empty or more has strips of its own, half as wide
+ * and twice as high.
  */
 #ifndef FLOTILLA_WORKER_KERNELS_MATMUL_DRIVE_H
 #define FLOTILLA_WORKER_KERNELS_MATMUL_DRIVE_H
@@ -16,16 +17,22 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { STRIP_ROWS_MAX = 6 };
+enum { STRIP_ROWS_MAX = 6, NARROW_ROWS_MAX = 12, NARROW_OUTPUTS = PANEL_ROWS / 2 };
 
 /* y[m][0..63] (+)= x[m][0..n_columns) times the lines at `lines`; `restart`: the sums begin at 0
  * and not at what y holds. Only the last strip of a panel may have an odd n_columns. */
 typedef void matmul_strip(float *y, size_t y_stride, const float *x, size_t x_stride,
                           const bf16 *lines, int32_t n_columns, bool restart);
 
+typedef struct matmul_strips {
+    matmul_strip *of[NARROW_ROWS_MAX + 1]; /* by number of rows; [0] unused */
+    int32_t rows_max;
+} matmul_strips;
+
 typedef struct matmul_driver {
-    matmul_strip *strips[STRIP_ROWS_MAX + 1]; /* by number of rows; [0] unused */
-    int32_t piece_columns;                    /* even; of a panel that many rows pass over */
+    matmul_strips whole;
+    matmul_strips narrow;  /* the first NARROW_OUTPUTS of a panel alone; the rest of y is left */
+    int32_t piece_columns; /* even; of a panel that many rows pass over */
 } matmul_driver;
 
 typedef struct matmul_rows { /* rows of x and y that go together */
@@ -37,27 +44,27 @@ typedef struct matmul_rows { /* rows of x and y that go together */
 } matmul_rows;
 
 /* All rows over columns [first, last) of a panel, in strips of nearly equal height. */
-static inline void drive_piece(const matmul_driver *d, const matmul_rows *r, const bf16 *panel,
+static inline void drive_piece(const matmul_strips *strips, const matmul_rows *r, const bf16 *panel,
                                int32_t first, int32_t last)
 {
-    int32_t n_strips = (r->n_rows + STRIP_ROWS_MAX - 1) / STRIP_ROWS_MAX;
+    int32_t n_strips = (r->n_rows + strips->rows_max - 1) / strips->rows_max;
     for (int32_t s = 0, m = 0; s < n_strips; s++) {
         int32_t height = (r->n_rows - m) / (n_strips - s);
-        d->strips[height](r->y + (size_t)m * r->y_stride, r->y_stride,
-                          r->x + (size_t)m * r->x_stride + first, r->x_stride,
-                          panel + (size_t)first * PANEL_ROWS, last - first, first == 0);
+        strips->of[height](r->y + (size_t)m * r->y_stride, r->y_stride,
+                           r->x + (size_t)m * r->x_stride + first, r->x_stride,
+                           panel + (size_t)first * PANEL_ROWS, last - first, first == 0);
         m += height;
     }
 }
 
-static inline void drive_panel(const matmul_driver *d, const matmul_rows *r, const bf16 *panel,
-                               int32_t columns)
+static inline void drive_panel(const matmul_driver *d, const matmul_strips *strips,
+                               const matmul_rows *r, const bf16 *panel, int32_t columns)
 {
-    int32_t piece = r->n_rows <= STRIP_ROWS_MAX ? columns : d->piece_columns;
+    int32_t piece = r->n_rows <= strips->rows_max ? columns : d->piece_columns;
     int32_t first = 0;
     do { /* once even where there are no columns, to write the zeros */
         int32_t last = columns - first < piece ? columns : first + piece;
-        drive_piece(d, r, panel, first, last);
+        drive_piece(strips, r, panel, first, last);
         first = last;
     } while (first < columns);
 }
@@ -66,20 +73,23 @@ static inline void drive_panel(const matmul_driver *d, const matmul_rows *r, con
 static inline void drive_last_panel(const matmul_driver *d, const matmul_rows *all,
                                     const bf16 *panel, int32_t columns, int32_t n_outputs)
 {
-    float buffer[STRIP_ROWS_MAX][PANEL_ROWS];
-    for (int32_t m = 0; m < all->n_rows; m += STRIP_ROWS_MAX) {
+    float buffer[NARROW_ROWS_MAX][PANEL_ROWS];
+    const matmul_strips *strips = n_outputs <= NARROW_OUTPUTS ? &d->narrow : &d->whole;
+    int32_t n_strips = (all->n_rows + strips->rows_max - 1) / strips->rows_max;
+    for (int32_t s = 0, m = 0; s < n_strips; s++) {
         matmul_rows r = {
             .y = buffer[0],
             .y_stride = PANEL_ROWS,
             .x = all->x + (size_t)m * all->x_stride,
             .x_stride = all->x_stride,
-            .n_rows = all->n_rows - m < STRIP_ROWS_MAX ? all->n_rows - m : STRIP_ROWS_MAX,
+            .n_rows = (all->n_rows - m) / (n_strips - s),
         };
-        drive_panel(d, &r, panel, columns);
+        drive_panel(d, strips, &r, panel, columns);
         for (int32_t i = 0; i < r.n_rows; i++) {
             memcpy(all->y + (size_t)(m + i) * all->y_stride, buffer[i],
                    (size_t)n_outputs * sizeof(float));
         }
+        m += r.n_rows;
     }
 }
 
@@ -95,7 +105,7 @@ static inline void drive_matmul(const matmul_driver *d, float *y, size_t y_strid
         int32_t n_outputs = w->rows - p * PANEL_ROWS;
         matmul_rows r = {y + (size_t)p * PANEL_ROWS, y_stride, x, x_stride, n_rows};
         if (n_outputs >= PANEL_ROWS) {
-            drive_panel(d, &r, panel, w->columns);
+            drive_panel(d, &d->whole, &r, panel, w->columns);
         } else {
             drive_last_panel(d, &r, panel, w->columns, n_outputs);
         }

@@ -606,6 +606,97 @@ static void time_chunks(const net *n, const char *isa, int32_t n_frames)
     free(codes);
 }
 
+/* Time goes to the module whose rows are told next. */
+typedef struct module_times {
+    int32_t n;
+    double last;
+    struct {
+        char name[64];
+        double seconds;
+    } of[40];
+} module_times;
+
+static void note_time(void *arg, const char *name, int64_t first, int32_t n, int32_t columns,
+                      const float *data)
+{
+    (void)first, (void)n, (void)columns, (void)data;
+    module_times *t = arg;
+    double now = clock_s();
+    int32_t i = 0;
+    while (i < t->n && strcmp(t->of[i].name, name) != 0) {
+        i++;
+    }
+    if (i == t->n) {
+        assert_true(i < 40);
+        snprintf(t->of[t->n++].name, sizeof t->of[i].name, "%s", name);
+        t->of[i].seconds = 0;
+    }
+    t->of[i].seconds += now - t->last;
+    t->last = now;
+}
+
+/* Multiply-adds of a frame in a module, times two. */
+static double module_flops(const code2wav_config *c, const char *name)
+{
+    int32_t i = name[8] - '0';
+    double h = c->hidden_size, rows = 1;
+    if (strcmp(name, "transformer") == 0) {
+        code2wav_config alone = *c, without = *c;
+        without.n_layers = 0;
+        return code2wav_flops(&alone, 1) - code2wav_flops(&without, 1);
+    }
+    bool upsample = strncmp(name, "upsample", 8) == 0;
+    i = upsample ? name[9] - '0' : i;
+    for (int32_t k = 0; k < c->n_upsampling_ratios && !(upsample && k > i); k++) {
+        rows *= c->upsampling_ratios[k];
+    }
+    if (upsample) {
+        return 2 * rows * (strstr(name, "conv") != NULL ? h * h : h * (7 + 8 * h));
+    }
+    if (strncmp(name, "decoder", 7) != 0 || i == c->n_upsample_rates + 1) {
+        return 0;
+    }
+    double out = c->decoder_dim;
+    for (int32_t k = 0; k < i && k < c->n_upsample_rates; k++) {
+        rows *= c->upsample_rates[k];
+        out /= 2;
+    }
+    return i == 0                        ? 2 * rows * 7 * h * out
+           : i > c->n_upsample_rates + 1 ? 2 * rows * 7 * out
+                                         : 2 * rows * (4 * out * out + 24 * out * out);
+}
+
+static void time_modules(const net *n, int32_t n_frames)
+{
+    enum { TRIES = 5 };
+    int32_t *codes = random_codes(&n->c, n_frames, 4);
+    sound s = sound_of(&n->c, (TRIES + 2) * (int64_t)VOCODER_FRAMES_MAX);
+    module_times best = {.n = 0};
+    double peak = fma_peak(n->pool), all = 0;
+    code2wav_reset(n->v, 0);
+    decode(n, 0, codes, n_frames, NULL, &s);
+    for (int32_t i = 0; i < TRIES; i++) {
+        module_times t = {.last = clock_s()};
+        decode(n, 0, codes, n_frames, &(code2wav_watch){note_time, &t}, &s);
+        for (int32_t k = 0; k < t.n; k++) {
+            bool less = i == 0 || t.of[k].seconds < best.of[k].seconds;
+            best.of[k] = less ? t.of[k] : best.of[k];
+        }
+        best.n = t.n;
+    }
+    for (int32_t k = 0; k < best.n; k++) {
+        all += best.of[k].seconds;
+    }
+    for (int32_t k = 0; k < best.n; k++) {
+        double flops = module_flops(&n->c, best.of[k].name) * n_frames;
+        print_message("    %-16s %7.2f ms, %4.1f %% of the time, %5.1f %% of the peak\n",
+                      best.of[k].name, 1e3 * best.of[k].seconds, 100 * best.of[k].seconds / all,
+                      1e-7 * flops / best.of[k].seconds / peak);
+    }
+    free(s.samples);
+    free(codes);
+}
+
 static void rates(void **state)
 {
     (void)state;
@@ -625,6 +716,8 @@ static void rates(void **state)
             for (int32_t k = 0; k < 6; k++) {
                 time_chunks(&n, isas[i], frames[k]);
             }
+            time_modules(&n, 2);
+            time_modules(&n, 32);
         }
         net_close(&n);
     }
