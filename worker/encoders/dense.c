@@ -55,9 +55,14 @@ static void compute_piece(void *arg, int32_t item, int32_t thread)
     int32_t part = item % p->n_parts;
     int32_t begin = partition_begin(r->n_rows, part, p->n_parts);
     int32_t end = partition_begin(r->n_rows, part + 1, p->n_parts);
-    kernels()->matmul_bf16(r->y + (size_t)begin * r->y_stride, r->y_stride,
-                           r->x + (size_t)begin * r->x_stride, r->x_stride, end - begin, &p->a->w,
-                           panel, panel + 1);
+    matmul_runs x =
+        matmul_one_run(r->x + (size_t)begin * r->x_stride, r->x_stride, p->a->w.columns);
+    if (r->run > 0) {
+        x.run = r->run;
+        x.jump = r->jump;
+    }
+    kernels()->matmul_runs_bf16(r->y + (size_t)begin * r->y_stride, r->y_stride, &x, end - begin,
+                                &p->a->w, panel, panel + 1);
     int32_t first = panel * PANEL_ROWS;
     int32_t left = p->a->w.rows - first;
     for (int32_t m = begin; m < end; m++) {

@@ -30,6 +30,8 @@ typedef struct dense_rows {
     const float *x; /* [n_rows][x_stride]; must not overlap y */
     size_t x_stride;
     int32_t n_rows;
+    int32_t run; /* columns of x lie in runs (worker/kernels/matmul.h), 0: in one piece */
+    size_t jump;
     float *sum; /* DENSE_ADD and its kin: [n_rows][sum_stride], updated */
     size_t sum_stride;
     const float *scale;             /* DENSE_ADD_SCALED: one for each output */

@@ -9,7 +9,8 @@
 
 #define RUNG(suffix)                                                                               \
     {                                                                                              \
-        .isa = #suffix, .matmul_bf16 = matmul_bf16_##suffix, .rms_norm = rms_norm_##suffix,        \
+        .isa = #suffix, .matmul_bf16 = matmul_bf16_##suffix,                                       \
+        .matmul_runs_bf16 = matmul_runs_bf16_##suffix, .rms_norm = rms_norm_##suffix,              \
         .layer_norm = layer_norm_##suffix, .gelu_erf = gelu_erf_##suffix,                          \
         .gelu_tanh = gelu_tanh_##suffix, .silu_mul = silu_mul_##suffix,                            \
         .softmax = softmax_##suffix, .axpy = axpy_##suffix, .add = add_##suffix,                   \

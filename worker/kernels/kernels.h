@@ -19,6 +19,7 @@
 typedef struct kernel_table {
     const char *isa; /* "ref", "avx2", "avx512" */
     matmul_bf16_fn *matmul_bf16;
+    matmul_runs_bf16_fn *matmul_runs_bf16;
     rms_norm_fn *rms_norm;
     layer_norm_fn *layer_norm;
     gelu_fn *gelu_erf;

@@ -62,8 +62,27 @@ typedef void matmul_bf16_fn(float *y, size_t y_stride, const float *x, size_t x_
                             int32_t n_rows, const packed_matrix *w, int32_t first_panel,
                             int32_t last_panel);
 
-matmul_bf16_fn matmul_bf16_ref;
-matmul_bf16_fn matmul_bf16_avx2;
-matmul_bf16_fn matmul_bf16_avx512;
+/* Rows whose columns lie in runs: column k of row m is x[m * stride + k / run * jump + k % run]. A
+ * convolution over rows [time][channel] sees one run of `channels` for each of its taps, which are
+ * jump = dilation * channels apart. */
+typedef struct matmul_runs {
+    const float *x;
+    size_t stride;
+    int32_t run; /* at least 1 */
+    size_t jump;
+} matmul_runs;
+
+/* Rows in one piece. */
+static inline matmul_runs matmul_one_run(const float *x, size_t stride, int32_t columns)
+{
+    return (matmul_runs){x, stride, columns > 0 ? columns : 1, 0};
+}
+
+/* The same for such rows. */
+typedef void matmul_runs_bf16_fn(float *y, size_t y_stride, const matmul_runs *x, int32_t n_rows,
+                                 const packed_matrix *w, int32_t first_panel, int32_t last_panel);
+
+matmul_bf16_fn matmul_bf16_ref, matmul_bf16_avx2, matmul_bf16_avx512;
+matmul_runs_bf16_fn matmul_runs_bf16_ref, matmul_runs_bf16_avx2, matmul_runs_bf16_avx512;
 
 #endif

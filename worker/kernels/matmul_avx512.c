@@ -47,8 +47,35 @@ INLINE void odd_column(__m512 w[GROUPS], const bf16 *lines, int n_groups)
     }
 }
 
-INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, const bf16 *lines,
-                  int32_t n_columns, bool restart, int n_rows, int n_groups)
+/* n columns that lie together; *odd: whether the first is the second of its pair, and then of what
+ * comes after them. Returns the lines of that. */
+INLINE const bf16 *run_columns(__m512 sum[][GROUPS], const bf16 *lines, const float *x,
+                               size_t x_stride, int32_t n, bool *odd, int n_rows, int n_groups)
+{
+    __m512 w[GROUPS];
+    int32_t k = 0;
+    if (*odd && n > 0) {
+        odd_column(w, lines, n_groups);
+        column(sum, w, x, x_stride, n_rows, n_groups);
+        k = 1;
+        lines += GROUPS * LINE;
+    }
+    for (; k + 1 < n; k += 2, lines += GROUPS * LINE) {
+        even_column(w, lines, n_groups);
+        column(sum, w, x + k, x_stride, n_rows, n_groups);
+        odd_column(w, lines, n_groups);
+        column(sum, w, x + k + 1, x_stride, n_rows, n_groups);
+    }
+    *odd = k < n;
+    if (k < n) {
+        even_column(w, lines, n_groups);
+        column(sum, w, x + k, x_stride, n_rows, n_groups);
+    }
+    return lines;
+}
+
+INLINE void strip(float *y, size_t y_stride, const matmul_columns *columns, const bf16 *lines,
+                  bool restart, int n_rows, int n_groups)
 {
     __m512 sum[NARROW_ROWS_MAX][GROUPS];
 #pragma GCC unroll 12
@@ -59,17 +86,12 @@ INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, co
                                 : _mm512_loadu_ps(y + (size_t)m * y_stride + g * GROUP_ROWS);
         }
     }
-    __m512 w[GROUPS];
-    int32_t k = 0;
-    for (; k + 1 < n_columns; k += 2, lines += GROUPS * LINE) {
-        even_column(w, lines, n_groups);
-        column(sum, w, x + k, x_stride, n_rows, n_groups);
-        odd_column(w, lines, n_groups);
-        column(sum, w, x + k + 1, x_stride, n_rows, n_groups);
-    }
-    if (k < n_columns) {
-        even_column(w, lines, n_groups);
-        column(sum, w, x + k, x_stride, n_rows, n_groups);
+    matmul_columns left = *columns;
+    bool odd = false;
+    while (left.n > 0) {
+        const float *x = left.x.x;
+        int32_t n = columns_next(&left, left.n);
+        lines = run_columns(sum, lines, x, left.x.stride, n, &odd, n_rows, n_groups);
     }
 #pragma GCC unroll 12
     for (int m = 0; m < n_rows; m++) {
@@ -81,10 +103,10 @@ INLINE void strip(float *y, size_t y_stride, const float *x, size_t x_stride, co
 }
 
 #define STRIP(name, n_rows, n_groups)                                                              \
-    static void name##_##n_rows(float *y, size_t y_stride, const float *x, size_t x_stride,        \
-                                const bf16 *lines, int32_t n_columns, bool restart)                \
+    static void name##_##n_rows(float *y, size_t y_stride, const matmul_columns *columns,          \
+                                const bf16 *lines, bool restart)                                   \
     {                                                                                              \
-        strip(y, y_stride, x, x_stride, lines, n_columns, restart, n_rows, n_groups);              \
+        strip(y, y_stride, columns, lines, restart, n_rows, n_groups);                             \
     }
 
 STRIP(whole, 1, GROUPS)
@@ -114,8 +136,15 @@ static const matmul_driver driver = {
     .piece_columns = 1024,
 };
 
+void matmul_runs_bf16_avx512(float *y, size_t y_stride, const matmul_runs *x, int32_t n_rows,
+                             const packed_matrix *w, int32_t first_panel, int32_t last_panel)
+{
+    drive_matmul(&driver, y, y_stride, x, n_rows, w, first_panel, last_panel);
+}
+
 void matmul_bf16_avx512(float *y, size_t y_stride, const float *x, size_t x_stride, int32_t n_rows,
                         const packed_matrix *w, int32_t first_panel, int32_t last_panel)
 {
-    drive_matmul(&driver, y, y_stride, x, x_stride, n_rows, w, first_panel, last_panel);
+    matmul_runs rows = matmul_one_run(x, x_stride, w->columns);
+    drive_matmul(&driver, y, y_stride, &rows, n_rows, w, first_panel, last_panel);
 }

@@ -19,10 +19,32 @@
 
 enum { STRIP_ROWS_MAX = 6, NARROW_ROWS_MAX = 12, NARROW_OUTPUTS = PANEL_ROWS / 2 };
 
-/* y[m][0..63] (+)= x[m][0..n_columns) times the lines at `lines`; `restart`: the sums begin at 0
- * and not at what y holds. Only the last strip of a panel may have an odd n_columns. */
-typedef void matmul_strip(float *y, size_t y_stride, const float *x, size_t x_stride,
-                          const bf16 *lines, int32_t n_columns, bool restart);
+/* Columns of x for a strip: x->x is where they begin, `left` of them before the first jump. */
+typedef struct matmul_columns {
+    matmul_runs x;
+    int32_t left, n;
+} matmul_columns;
+
+/* y[m][0..63] (+)= x[m][0..n) times the lines at `lines`; `restart`: the sums begin at 0 and not at
+ * what y holds. Only the last strip of a panel may have an odd n. */
+typedef void matmul_strip(float *y, size_t y_stride, const matmul_columns *columns,
+                          const bf16 *lines, bool restart);
+
+/* The columns that lie together at the begin of c, at most `most`, are taken off it. Returns their
+ * number. */
+static inline int32_t columns_next(matmul_columns *c, int32_t most)
+{
+    int32_t n = c->left < c->n ? c->left : c->n;
+    n = n < most ? n : most;
+    c->n -= n;
+    c->left -= n;
+    c->x.x += n;
+    if (c->left == 0) {
+        c->x.x += c->x.jump - (size_t)c->x.run;
+        c->left = c->x.run;
+    }
+    return n;
+}
 
 typedef struct matmul_strips {
     matmul_strip *of[NARROW_ROWS_MAX + 1]; /* by number of rows; [0] unused */
@@ -38,10 +60,19 @@ typedef struct matmul_driver {
 typedef struct matmul_rows { /* rows of x and y that go together */
     float *y;
     size_t y_stride;
-    const float *x;
-    size_t x_stride;
+    matmul_runs x;
     int32_t n_rows;
 } matmul_rows;
+
+/* Columns [first, last) of rows from m on. */
+static inline matmul_columns columns_of(const matmul_rows *r, int32_t m, int32_t first,
+                                        int32_t last)
+{
+    matmul_columns c = {r->x, r->x.run - first % r->x.run, last - first};
+    c.x.x += (size_t)m * r->x.stride + (size_t)(first / r->x.run) * r->x.jump +
+             (size_t)(first % r->x.run);
+    return c;
+}
 
 /* All rows over columns [first, last) of a panel, in strips of nearly equal height. */
 static inline void drive_piece(const matmul_strips *strips, const matmul_rows *r, const bf16 *panel,
@@ -50,9 +81,9 @@ static inline void drive_piece(const matmul_strips *strips, const matmul_rows *r
     int32_t n_strips = (r->n_rows + strips->rows_max - 1) / strips->rows_max;
     for (int32_t s = 0, m = 0; s < n_strips; s++) {
         int32_t height = (r->n_rows - m) / (n_strips - s);
-        strips->of[height](r->y + (size_t)m * r->y_stride, r->y_stride,
-                           r->x + (size_t)m * r->x_stride + first, r->x_stride,
-                           panel + (size_t)first * PANEL_ROWS, last - first, first == 0);
+        matmul_columns columns = columns_of(r, m, first, last);
+        strips->of[height](r->y + (size_t)m * r->y_stride, r->y_stride, &columns,
+                           panel + (size_t)first * PANEL_ROWS, first == 0);
         m += height;
     }
 }
@@ -80,10 +111,10 @@ static inline void drive_last_panel(const matmul_driver *d, const matmul_rows *a
         matmul_rows r = {
             .y = buffer[0],
             .y_stride = PANEL_ROWS,
-            .x = all->x + (size_t)m * all->x_stride,
-            .x_stride = all->x_stride,
+            .x = all->x,
             .n_rows = (all->n_rows - m) / (n_strips - s),
         };
+        r.x.x += (size_t)m * all->x.stride;
         drive_panel(d, strips, &r, panel, columns);
         for (int32_t i = 0; i < r.n_rows; i++) {
             memcpy(all->y + (size_t)(m + i) * all->y_stride, buffer[i],
@@ -93,8 +124,8 @@ static inline void drive_last_panel(const matmul_driver *d, const matmul_rows *a
     }
 }
 
-static inline void drive_matmul(const matmul_driver *d, float *y, size_t y_stride, const float *x,
-                                size_t x_stride, int32_t n_rows, const packed_matrix *w,
+static inline void drive_matmul(const matmul_driver *d, float *y, size_t y_stride,
+                                const matmul_runs *x, int32_t n_rows, const packed_matrix *w,
                                 int32_t first_panel, int32_t last_panel)
 {
     if (n_rows <= 0) {
@@ -103,7 +134,7 @@ static inline void drive_matmul(const matmul_driver *d, float *y, size_t y_strid
     for (int32_t p = first_panel; p < last_panel; p++) {
         const bf16 *panel = w->data + (size_t)p * packed_panel_elements(w->columns);
         int32_t n_outputs = w->rows - p * PANEL_ROWS;
-        matmul_rows r = {y + (size_t)p * PANEL_ROWS, y_stride, x, x_stride, n_rows};
+        matmul_rows r = {y + (size_t)p * PANEL_ROWS, y_stride, *x, n_rows};
         if (n_outputs >= PANEL_ROWS) {
             drive_panel(d, &d->whole, &r, panel, w->columns);
         } else {

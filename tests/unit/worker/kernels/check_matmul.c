@@ -427,9 +427,55 @@ static void rates(void **state)
     munmap(b.weights, b.n_elements * 2 + (2 << 20));
 }
 
+/* Seven taps of rows [time][run], jump apart: the same as the rows that they make when gathered. */
+static void hold_runs(int32_t run, int32_t dilation, int32_t rows, int32_t n_rows, uint64_t *seed)
+{
+    enum { TAPS = 7 };
+    int32_t columns = TAPS * run, n = (n_rows + (TAPS - 1) * dilation) * run;
+    matrix_case c = matrix_new(rows, columns, false, seed);
+    float *x = case_uniforms(n, seed), *gathered = case_floats(n_rows * columns);
+    float *want = case_floats(n_rows * rows), *got = case_floats(n_rows * rows);
+    for (int32_t i = 0; i < n_rows * columns; i++) {
+        int32_t time = i / columns + i % columns / run * dilation;
+        gathered[i] = x[time * run + i % run];
+    }
+    int32_t n_panels = packed_panels(rows);
+    matmul_runs in = {x, (size_t)run, run, (size_t)(dilation * run)};
+    matmul_bf16_ref(want, (size_t)rows, gathered, (size_t)columns, n_rows, &c.w, 0, n_panels);
+    for (int32_t v = 0; v < CASE_ISAS; v++) {
+        const kernel_table *t = kernels_variant(case_isas[v]);
+        if (t != NULL) {
+            memset(got, 0xff, (size_t)(n_rows * rows) * sizeof *got);
+            t->matmul_runs_bf16(got, (size_t)rows, &in, n_rows, &c.w, 0, n_panels);
+            case_same_bits("matmul_runs_bf16", t->isa, got, want, n_rows * rows);
+        }
+    }
+    free(got);
+    free(want);
+    free(gathered);
+    free(x);
+    matrix_free(&c);
+}
+
+static void columns_in_runs_are_as_if_they_lay_together(void **state)
+{
+    (void)state;
+    uint64_t seed = 9;
+    static const int32_t runs[] = {1, 2, 3, 9, 64, 129, 150}, heights[] = {1, 2, 6, 7, 12, 13, 31};
+    static const int32_t rows[] = {1, 32, 33, 64, 96, 130};
+    for (int32_t r = 0; r < 7; r++) {
+        for (int32_t h = 0; h < 7; h++) {
+            for (int32_t o = 0; o < 6; o++) {
+                hold_runs(runs[r], 1 + 2 * (h % 3), rows[o], heights[h], &seed);
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(columns_in_runs_are_as_if_they_lay_together),
         cmocka_unit_test(a_line_holds_sixteen_rows_of_two_columns),
         cmocka_unit_test(packed_rows_come_back),
         cmocka_unit_test(slabs_of_any_height_pack_to_the_same_bytes),
