@@ -118,22 +118,21 @@ static int64_t larger(int64_t a, int64_t b)
 
 static void lay_out_stages(code2wav_shape *s, const code2wav_config *c)
 {
-    int64_t rows = 0, history = 0, columns = 0;
+    int64_t rows = 0, history = 0, wide = 0;
     for (int32_t i = 0; i < s->n_stages; i++) {
         code2wav_stage *g = &s->stages[i];
         g->input = take(&s->work_bytes, (int64_t)g->before + g->waiting, g->in);
         int64_t floats = (int64_t)g->rows * g->rate * g->out;
         int64_t back = g->kind == CODE2WAV_BLOCK ? code2wav_dilation(CODE2WAV_UNITS - 1) : 1;
-        bool has_units = g->kind == CODE2WAV_BLOCK;
         rows = larger(rows, floats);
         history = larger(history, floats + back * (CODE2WAV_KERNEL - 1) * g->out);
-        columns = larger(columns, floats * (has_units ? CODE2WAV_KERNEL : CODE2WAV_WIDENING));
+        wide = larger(wide, g->kind == CODE2WAV_UPSAMPLE ? CODE2WAV_WIDENING * floats : 0);
     }
     s->rows = take(&s->work_bytes, 1, rows);
     s->history = take(&s->work_bytes, 1, history);
     s->middle = take(&s->work_bytes, 1, rows);
     s->result = take(&s->work_bytes, 1, rows);
-    s->columns = take(&s->work_bytes, 1, columns);
+    s->inner = take(&s->work_bytes, 1, wide);
     s->samples = take(&s->work_bytes, VOCODER_FRAMES_MAX, code2wav_rate(c));
 }
 

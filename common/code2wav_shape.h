@@ -59,7 +59,7 @@ typedef struct code2wav_shape {
     uint64_t rows;             /* of a stage: [rows out][out] */
     uint64_t history;          /* [history + rows out][out] */
     uint64_t middle, result;   /* [rows out][out] */
-    uint64_t columns;          /* [rows out][KERNEL * out] or [rows out][4 * out] */
+    uint64_t inner;            /* of an upsample stage: [rows out][WIDENING * out] */
     uint64_t samples;          /* [frames][code2wav_rate] */
     uint64_t work_bytes;
 } code2wav_shape;

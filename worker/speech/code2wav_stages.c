@@ -1,9 +1,9 @@
 /*
  * code2wav_stages.c - rows of frames become more and narrower rows, and at last samples.
  *
- * A convolution is a product (worker/encoders/dense.h): of rows that follow each other in time what
- * one output sees lies in one piece, where the dilation is 1 without any copying; else it is
- * gathered. Before its rows stand those that came before them, from the stream's state.
+ * A convolution is a product (worker/encoders/dense.h) over rows that follow each other in time:
+ * what one output sees lies in one piece, or with dilation in runs of a row each. Nothing is copied
+ * but the rows of the stream's state, which stand before the new ones.
  */
 #include "worker/speech/code2wav_parts.h"
 
@@ -205,8 +205,7 @@ static void run_convnext(const slab *b, const float *past_and_rows, float *out)
 {
     const code2wav *v = b->v;
     int32_t n = b->s->out;
-    float *middle = code2wav_buffer(v, v->shape.middle),
-          *wide = code2wav_buffer(v, v->shape.columns);
+    float *middle = code2wav_buffer(v, v->shape.middle), *wide = code2wav_buffer(v, v->shape.inner);
     mix_pass pass = {b, past_and_rows, middle};
     code2wav_each_row(v, b->n_out, mix_rows, &pass);
     dense_rows rows = slab_product(b, wide, middle, n);
@@ -265,25 +264,6 @@ static void begin_block(const slab *b)
     code2wav_each_row(b->v, b->n_out, snake_rows, &pass);
 }
 
-typedef struct gather_pass {
-    const slab *b;
-    int32_t dilation;
-    float *out;
-    const float *from; /* BACK * dilation rows, then n_out */
-} gather_pass;
-
-static void gather_rows(const void *arg, int32_t begin, int32_t end)
-{
-    const gather_pass *p = arg;
-    size_t n = (size_t)p->b->s->out;
-    for (int32_t i = begin; i < end; i++) {
-        for (int32_t j = 0; j < CODE2WAV_KERNEL; j++) {
-            memcpy(p->out + ((size_t)i * CODE2WAV_KERNEL + (size_t)j) * n,
-                   p->from + (size_t)(i + j * p->dilation) * n, n * sizeof(float));
-        }
-    }
-}
-
 /* middle = snake(conv1(past and rows)) */
 static void run_conv1(const slab *b, const residual_unit_weights *w, const past *p)
 {
@@ -291,13 +271,8 @@ static void run_conv1(const slab *b, const residual_unit_weights *w, const past 
     int32_t n = b->s->out;
     const float *from = past_rows(b, p) - (size_t)p->back * (size_t)n;
     dense_rows rows = slab_product(b, code2wav_buffer(v, v->shape.middle), from, n);
-    if (p->back > BACK) {
-        float *columns = code2wav_buffer(v, v->shape.columns);
-        gather_pass pass = {b, p->back / BACK, columns, from};
-        code2wav_each_row(v, b->n_out, gather_rows, &pass);
-        rows.x = columns;
-        rows.x_stride = CODE2WAV_KERNEL * (size_t)n;
-    }
+    rows.run = n;
+    rows.jump = (size_t)(p->back / BACK) * (size_t)n;
     rows.snake_a = w->act2.a;
     rows.snake_b = w->act2.b;
     rows.active = rows.y;
