@@ -21,7 +21,8 @@
 
 enum {
     CONFIG_BYTES_MAX = 4 << 20,
-    SIZE_MAX_FIELD = 1 << 24, /* of one dimension: a hundred times any known model */
+    SIZE_MAX_FIELD = 1 << 24,    /* of one dimension: a hundred times any known model */
+    FRAME_SAMPLES_MAX = 1 << 16, /* 1,920 in the published model */
     HEADS_MAX = 1 << 14,
     ABSENT_ID = -1
 };
@@ -776,6 +777,22 @@ static int32_t read_rates(const section *s, const char *field, int32_t *out, int
     return n;
 }
 
+/* Samples of a frame, at 12.5 frames a second. */
+static void check_rates(const section *s, const code2wav_config *w)
+{
+    int64_t samples = 1;
+    for (int32_t i = 0; i < w->n_upsample_rates && samples <= FRAME_SAMPLES_MAX; i++) {
+        samples *= w->upsample_rates[i];
+    }
+    for (int32_t i = 0; i < w->n_upsampling_ratios && samples <= FRAME_SAMPLES_MAX; i++) {
+        samples *= w->upsampling_ratios[i];
+    }
+    if (samples > FRAME_SAMPLES_MAX) {
+        refuse(s->r, "%supsample_rates and upsampling_ratios make over %d samples of a frame",
+               s->path, FRAME_SAMPLES_MAX);
+    }
+}
+
 static void read_code2wav(const section *s, model_config *c)
 {
     static const int32_t rates[] = {8, 5, 4, 3}, ratios[] = {2, 2};
@@ -804,6 +821,7 @@ static void read_code2wav(const section *s, model_config *c)
     w->n_upsampling_ratios = read_rates(s, "upsampling_ratios", w->upsampling_ratios, 2, ratios);
     check_divides(s, "decoder_dim", w->decoder_dim, "2 to the number of upsample_rates",
                   1 << w->n_upsample_rates);
+    check_rates(s, w);
     w->rms_norm_eps = epsilon_or(s, 1e-5);
     w->rope_theta = read_rope(s, 10000);
     if (w->n_quantizers != c->talker.n_code_groups) {

@@ -5,6 +5,7 @@
 #include "common/check.h"
 #include "common/options.h"
 #include "common/plan_parts.h"
+#include "common/speech_cost.h"
 
 enum {
     HEADER_BYTES = 64 << 10,             /* of a message, beside its rows */
@@ -152,19 +153,6 @@ static void encoder_terms(term_list *l, const plan_request *r, const plan_worker
 /* --- speech -----------------------------------------------------------------------------------
  */
 
-/* Samples of one frame. */
-static uint64_t frame_samples(const code2wav_config *c)
-{
-    uint64_t n = 1;
-    for (int32_t i = 0; i < c->n_upsample_rates; i++) {
-        n = plan_times(n, (uint64_t)c->upsample_rates[i]);
-    }
-    for (int32_t i = 0; i < c->n_upsampling_ratios; i++) {
-        n = plan_times(n, (uint64_t)c->upsampling_ratios[i]);
-    }
-    return n;
-}
-
 /* The home's own memory, the text and hidden states that come for it, and (as far as its experts
  * are elsewhere) what goes to their workers and comes back: a row goes to no more of them than it
  * has experts. */
@@ -218,7 +206,7 @@ static void speech_terms(term_list *l, const plan_request *r, const plan_worker 
     }
     if (w->has_code2wav) {
         uint64_t sound =
-            plan_times(frame_samples(&m->code2wav), VOCODER_FRAMES_MAX * sizeof(float));
+            plan_times((uint64_t)code2wav_rate(&m->code2wav), VOCODER_FRAMES_MAX * sizeof(float));
         term(l, "vocoder", plan_code2wav_region_bytes(&m->code2wav));
         term(l, "sound out", plan_times(plan_add(sound, HEADER_BYTES), MESSAGES_OUT));
     }
@@ -272,7 +260,7 @@ static uint64_t sound_bytes(const plan *p, const plan_request *r)
     int64_t longest = (int64_t)SPEAKERS_MAX * SPEECH_FRAMES;
     int64_t frames = p->talker_tokens < longest ? p->talker_tokens : longest;
     uint64_t codes = (uint64_t)r->model->talker.n_code_groups * sizeof(int32_t);
-    uint64_t samples = plan_times(frame_samples(&r->model->code2wav), sizeof(int16_t));
+    uint64_t samples = plan_times((uint64_t)code2wav_rate(&r->model->code2wav), sizeof(int16_t));
     return frames > 0 ? plan_times(plan_add(samples, codes), (uint64_t)frames) : 0;
 }
 

@@ -62,48 +62,54 @@ static void take_encoders(model_config *m, input *in)
                                 .n_deepstack = (int32_t)(take(in, 1) % MODEL_DEEPSTACK_MAX)};
 }
 
+/* The same, as far as model_config.c lets a size be. */
+static int32_t width(input *in)
+{
+    return 1 + size(in) % (1 << 20);
+}
+
 static void take_speech(model_config *m, input *in)
 {
     uint64_t has = take(in, 1);
     m->has_talker = has & 1;
     m->has_code2wav = (has >> 1) & 1;
-    m->talker = (talker_config){.vocab_size = size(in),
-                                .hidden_size = size(in),
+    m->talker = (talker_config){.vocab_size = width(in),
+                                .hidden_size = width(in),
                                 .n_layers = 1 + (int32_t)(take(in, 1) % 32),
-                                .n_heads = size(in),
-                                .n_kv_heads = size(in),
-                                .head_dim = size(in),
+                                .n_heads = width(in),
+                                .n_kv_heads = width(in),
+                                .head_dim = width(in),
                                 .n_experts = 1 + (int32_t)(take(in, 1) % 40),
-                                .expert_size = size(in),
-                                .shared_expert_size = size(in),
-                                .projection_size = size(in),
-                                .thinker_hidden_size = size(in),
+                                .expert_size = width(in),
+                                .shared_expert_size = width(in),
+                                .projection_size = width(in),
+                                .thinker_hidden_size = width(in),
                                 .n_code_groups = 2 + (int32_t)(take(in, 1) % 63)};
     m->talker.n_experts_per_token = 1 + (int32_t)(take(in, 1) % (uint64_t)m->talker.n_experts);
-    m->code_predictor = (code_predictor_config){.vocab_size = size(in),
-                                                .hidden_size = size(in),
+    m->code_predictor = (code_predictor_config){.vocab_size = width(in),
+                                                .hidden_size = width(in),
                                                 .n_layers = 1 + (int32_t)(take(in, 1) % 32),
-                                                .n_heads = size(in),
-                                                .n_kv_heads = size(in),
-                                                .head_dim = size(in),
-                                                .intermediate_size = size(in),
+                                                .n_heads = width(in),
+                                                .n_kv_heads = width(in),
+                                                .head_dim = width(in),
+                                                .intermediate_size = width(in),
                                                 .n_code_groups = m->talker.n_code_groups};
     code2wav_config *v = &m->code2wav;
-    *v = (code2wav_config){.codebook_size = size(in),
+    *v = (code2wav_config){.codebook_size = width(in),
                            .n_quantizers = m->talker.n_code_groups,
-                           .hidden_size = size(in),
+                           .hidden_size = width(in),
                            .n_layers = 1 + (int32_t)(take(in, 1) % 32),
-                           .n_heads = size(in),
-                           .n_kv_heads = size(in),
-                           .head_dim = size(in),
-                           .intermediate_size = size(in),
-                           .sliding_window = size(in),
-                           .decoder_dim = size(in),
-                           .n_upsample_rates = 1 + (int32_t)(take(in, 1) % MODEL_UPSAMPLES_MAX),
-                           .n_upsampling_ratios = 1 + (int32_t)(take(in, 1) % MODEL_UPSAMPLES_MAX)};
+                           .n_heads = width(in),
+                           .n_kv_heads = width(in),
+                           .head_dim = width(in),
+                           .intermediate_size = width(in),
+                           .sliding_window = width(in),
+                           .n_upsample_rates = 1 + (int32_t)(take(in, 1) % 4),
+                           .n_upsampling_ratios = 1 + (int32_t)(take(in, 1) % 4)};
+    v->decoder_dim = width(in) << v->n_upsample_rates;
     for (int32_t i = 0; i < MODEL_UPSAMPLES_MAX; i++) {
-        v->upsample_rates[i] = 1 + (int32_t)(take(in, 1) % 64);
-        v->upsampling_ratios[i] = 1 + (int32_t)(take(in, 1) % 64);
+        v->upsample_rates[i] = 1 + (int32_t)(take(in, 1) % 4);
+        v->upsampling_ratios[i] = 1 + (int32_t)(take(in, 1) % 4);
     }
 }
 

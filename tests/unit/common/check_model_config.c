@@ -204,6 +204,7 @@ static void values_that_cannot_be_are_refused_by_field(void **state)
         {"code2wav_config.num_quantizers", "8", "8|16"},
         {"code2wav_config.upsample_rates", "[]", "[]"},
         {"code2wav_config.upsample_rates", "[1,1,1,1,1,1,1,1,1]", "upsample_rates"},
+        {"code2wav_config.upsample_rates", "[256,256,1,1]", "65536 samples"},
         {"code2wav_config.decoder_dim", "97", "97"},
         {"code2wav_config.hidden_act", "\"gelu\"", "gelu"},
     };
