@@ -105,8 +105,10 @@ typedef struct plan_misfit { /* filled when nothing fits */
 flo_code plan_make(plan *p, const plan_request *request, plan_misfit *misfit, flo_err *err);
 
 /* True where every layer, expert, vocabulary row and KV head has exactly one owner, and so has each
- * encoder of the model, unless there is none at all. Safe on any contents: an arriving plan is held
- * against it. */
+ * encoder of the model, unless there is none at all; and so have the parts of speech with every
+ * expert of the talker, its home's first. Safe on any contents: an arriving plan is held against
+ * it.
+ */
 bool plan_is_valid(const plan *p, const model_config *m);
 
 /* First rank and number of workers of a stage. */

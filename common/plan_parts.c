@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { WEIGHT_TEXT_MAX = 32 };
+
 static const uint64_t bytes_limit = (uint64_t)1 << 62;
 
 uint64_t plan_add(uint64_t a, uint64_t b)
@@ -198,18 +200,28 @@ uint64_t plan_speech_saved_bytes(const plan_request *r)
                     plan_add(plan_predictor_bytes(r->model), plan_code2wav_bytes(r->model)));
 }
 
+/* "7.1 GB": decimal, as the weights of models are given. */
+static void weight_print(char text[WEIGHT_TEXT_MAX], uint64_t n_bytes)
+{
+    bool giga = n_bytes >= 1000000000;
+    snprintf(text, WEIGHT_TEXT_MAX, "%.1f %s", (double)n_bytes * (giga ? 1e-9 : 1e-6),
+             giga ? "GB" : "MB");
+}
+
 const char *plan_saved_print(char text[PLAN_SAVED_TEXT_MAX], const plan_request *r)
 {
-    double speech = (double)plan_speech_saved_bytes(r), media = (double)plan_media_saved_bytes(r);
+    uint64_t speech = plan_speech_saved_bytes(r), media = plan_media_saved_bytes(r);
+    char weight[WEIGHT_TEXT_MAX];
     text[0] = '\0';
     if (speech > 0) {
-        snprintf(text, PLAN_SAVED_TEXT_MAX, "without speech: %.1f GB less%s", speech * 1e-9,
+        weight_print(weight, speech);
+        snprintf(text, PLAN_SAVED_TEXT_MAX, "without speech: %s less%s", weight,
                  media > 0 ? "; " : "");
     }
     if (media > 0) {
         size_t used = strlen(text);
-        snprintf(text + used, PLAN_SAVED_TEXT_MAX - used, "without encoders: %.1f GB less",
-                 media * 1e-9);
+        weight_print(weight, media);
+        snprintf(text + used, PLAN_SAVED_TEXT_MAX - used, "without encoders: %s less", weight);
     }
     return text;
 }

@@ -69,7 +69,7 @@ uint64_t plan_media_saved_bytes(const plan_request *r);
 uint64_t plan_speech_saved_bytes(const plan_request *r);
 
 /* The same for people: "without speech: 7.1 GB less", "" for nothing left out. Returns text. */
-enum { PLAN_SAVED_TEXT_MAX = 96 };
+enum { PLAN_SAVED_TEXT_MAX = 128 };
 const char *plan_saved_print(char text[PLAN_SAVED_TEXT_MAX], const plan_request *r);
 
 /* An array [a][b] of n_bytes each; 0 where a or b is not over 0. */

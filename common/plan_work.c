@@ -190,8 +190,11 @@ static void talker_expert_terms(term_list *l, const plan_request *r, const plan_
 static void speech_terms(term_list *l, const plan_request *r, const plan_worker *w)
 {
     const model_config *m = r->model;
-    if (w->place == 0 && plan_wants_part(r, PART_TALKER)) { /* embeddings or hidden states */
-        term(l, "rows for the talker", plan_add(rows_bytes(m->text.hidden_size), HEADER_BYTES));
+    if (plan_wants_part(r, PART_TALKER)) {
+        term(l, "talker lists", rows_bytes(4 * ((int64_t)m->talker.n_experts_per_token + 2)));
+        /* embeddings or hidden states, where the stage has what the talker listens to */
+        uint64_t rows = plan_add(rows_bytes(m->text.hidden_size), HEADER_BYTES);
+        term(l, "rows for the talker", w->place == 0 ? rows : 0);
     }
     if (w->has_talker) {
         talker_home_terms(l, r, w);

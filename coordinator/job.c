@@ -237,6 +237,21 @@ static void note_defect(void *arg, const char *name, const char *sentence)
     log_defect(&d->n, name, sentence);
 }
 
+static void pass_by(void *arg, const char *name, const char *sentence)
+{
+    (void)arg;
+    (void)name;
+    (void)sentence;
+}
+
+/* What would help where only parts of speech are at fault; "" where others are, too. */
+static const char *without_speech(const job *j, const checkpoint *c)
+{
+    bool whole =
+        model_parts_check(c, &j->model, !j->options.no_media, false, 0, pass_by, NULL) == 0;
+    return whole ? "; --no-speech does without them" : "";
+}
+
 static flo_code check_checkpoint(job *j, flo_err *err)
 {
     if (j->options.load_format == LOAD_DUMMY) {
@@ -250,6 +265,7 @@ static flo_code check_checkpoint(job *j, flo_err *err)
     }
     size_t n = model_parts_check(c, &j->model, !j->options.no_media, !j->options.no_speech,
                                  SIZE_MAX, note_defect, &defect);
+    const char *advice = n > 0 ? without_speech(j, c) : "";
     code = checkpoint_fingerprint(c, &j->weights_fingerprint, err);
     checkpoint_close(c);
     if (code != FLO_OK) {
@@ -257,8 +273,8 @@ static flo_code check_checkpoint(job *j, flo_err *err)
     }
     if (n > 0) {
         return flo_fail(err, FLO_FAIL,
-                        "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them)",
-                        defect.sentence, n, n == 1 ? "" : "s", j->model_folder);
+                        "%s (%zu tensor%s in all; `flotilla inspect --model %s` lists them%s)",
+                        defect.sentence, n, n == 1 ? "" : "s", j->model_folder, advice);
     }
     return FLO_OK;
 }

@@ -115,6 +115,21 @@ class BadInput(RealJob):
         header[name]["shape"].reverse()
         self.model_refused(1, name, name=shard, data=with_header(header))
 
+    def test_a_faulty_part_of_speech_can_be_left_out(self):
+        name = "talker.codec_head.weight"
+        shard = json.loads(self.read("model.safetensors.index.json"))["weight_map"][name]
+        whole = self.read(shard)
+        n, = struct.unpack("<Q", whole[:8])
+        header = json.loads(whole[8:8 + n])
+        header[name]["shape"].reverse()
+        text = json.dumps(header).encode()
+        folder = self.model_with(shard, struct.pack("<Q", len(text)) + text + whole[8 + n:])
+        self.refused(1, name, "--prompt", "x", "--workers", 2, "--speech", self.path("x.wav"), model=folder)
+        self.assertIn("--no-speech does without", self.err)
+        self.flotilla("generate", "--model", folder, "--prompt", "x", "--workers", 2, "--max-new-tokens", 1, "--no-speech")
+        self.assertEqual(self.code, 0, self.err)
+        self.assertIn("without speech: ", self.err)
+
     def test_absurd_configurations_are_refused(self):
         for change in [{"num_attention_heads": 0}, {"num_key_value_heads": 3}, {"num_hidden_layers": 7},
                        {"num_hidden_layers": 0}, {"num_hidden_layers": 2000000000}, {"num_experts_per_tok": 17},
