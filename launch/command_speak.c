@@ -1,8 +1,9 @@
 /*
  * command_speak.c - `flotilla speak`: a given text, said aloud.
  *
- * The talker takes the text as an answer that the model has given; no token is generated. Encoders
- * are left out of the job, as nothing but this text goes in.
+ * The talker takes the text as an answer that the model has given; no token is generated. So the
+ * job needs of the thinker its embedding table alone: encoders are left out, and all layers but the
+ * first, which a plan must have.
  */
 #include "launch/commands.h"
 
@@ -131,6 +132,9 @@ static flo_code speak(const speak_options *o, flo_err *err)
     speech_file *sound = NULL;
     run_options run = o->run;
     run.no_media = true;
+    if (run.n_layers == 0 && run.n_stages <= 1 && run.cluster == NULL) {
+        run.n_layers = 1;
+    }
     flo_code code = make_body(&body, o, err);
     if (code == FLO_OK) {
         code = speech_file_open(&sound, o->speech.file, err);
