@@ -3,8 +3,8 @@
  *
  * So rows are used up soon after they were made, while they are in the cache, and no more of them
  * wait anywhere than one slab of the stage before makes. A call of advance goes on until it has
- * spent its share of multiply-adds. Memory at the published sizes: 15 MB for the work of a chunk, and
- * 7 MB for each stream that was ever used.
+ * spent its share of multiply-adds. Memory at the published sizes: 15 MB for the work of a chunk,
+ * and 7 MB for each stream that was ever used.
  */
 #include "worker/speech/code2wav_parts.h"
 
