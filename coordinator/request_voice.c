@@ -158,10 +158,23 @@ flo_code request_voice_open(request_voice *v, job *j, const prompt *p, const med
     return code;
 }
 
+/* The last id is not the end of the answer: another will follow. */
+static bool goes_on(const generation *g)
+{
+    for (int32_t i = 0; i < g->n_stop; i++) {
+        if (g->ids[g->n_ids - 1] == g->stop_ids[i]) {
+            return false;
+        }
+    }
+    return g->n_ids < g->max_new;
+}
+
+/* What follows is settled by its coming, not by what it is: the talker need not wait for it. */
 void request_voice_text(request_voice *v, job *j, const generation *g, bool done)
 {
     if (v->is_open) {
-        speech_desk_text(j->speech_desk, &v->order, g->ids, g->n_ids, done,
+        int32_t n = g->n_ids + (!done && goes_on(g) ? 1 : 0);
+        speech_desk_text(j->speech_desk, &v->order, g->ids, n, done,
                          done && g->finish == FINISH_STOP);
     }
 }

@@ -69,9 +69,10 @@ flo_code speech_desk_open(speech_desk *d, speech_order *o, flo_err *err);
 flo_code speech_desk_decode(speech_desk *d, speech_order *o, const int32_t *codes, int32_t n,
                             flo_err *err);
 
-/* The answer has grown to n_ids ids (done: it is over; is_end: its last id is the stop id that
- * ended it). Sends what is new and settled; to be called from within on_opened at the earliest. An
- * answer that has nothing to say ends the session; on_done may be called within. */
+/* The answer has grown to n_ids ids, or is known to get so many: all but the last are at hand
+ * (done: it is over; is_end: its last id is the stop id that ended it). Sends what is new and
+ * settled; to be called from within on_opened at the earliest. An answer that has nothing to say
+ * ends the session; on_done may be called within. */
 void speech_desk_text(speech_desk *d, speech_order *o, const int32_t *answer, int32_t n_ids,
                       bool done, bool is_end);
 

@@ -45,9 +45,10 @@ typedef struct speech_text { /* what of the text stream is settled */
     bool silent;             /* the answer is over and has nothing to say */
 } speech_text;
 
-/* How much of the text stream an answer of n_ids ids so far settles; done: it is over. is_end: its
- * last id is the stop id that ended it. An id is settled only once a later one, or none, can change
- * what the talker hears in its place. */
+/* How much of the text stream an answer settles that has n_ids ids so far, or is known to get so
+ * many (the last need not be at hand); done: it is over. is_end: its last id is the stop id that
+ * ended it. An id is settled only once a later one, or none, can change what the talker hears in
+ * its place. */
 speech_text speech_prompt_settled(const speech_prompt *s, const int32_t *answer, int32_t n_ids,
                                   bool done, bool is_end);
 

@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum {
-    FIRST_CHUNK = 2,             /* frames; doubled chunk by chunk */
+    FIRST_CHUNK = 1,             /* frames; doubled chunk by chunk */
     QUEUE_FRAMES = 256,          /* that a queue begins with, */
     QUEUE_FRAMES_MAX = 64 << 10, /* and ends with: 87 minutes of sound that nobody has decoded */
 };

@@ -375,14 +375,15 @@ static void a_packed_tokenizer_counts_as_not_run(void **state)
     assert_sentence(s, "no difference, but not all was run: tokenization, chat");
 }
 
-static void a_section_that_is_not_built_counts_as_not_run(void **state)
+static void a_section_that_the_job_has_no_part_for_counts_as_not_run(void **state)
 {
     scene *s = scene_of(state);
     link_section(s, "sampling");
     make_folder(s, "speech");
     make_folder(s, "speech/short");
     assert_int_equal(run(s, NULL), FLO_DIFFERS);
-    assert_said(s, "not run: needs the talker, which is not built yet (1 cases)");
+    assert_said(s,
+                "not run: this job does not speak: --no-speech, or a checkpoint without a talker");
     assert_sentence(s, "no difference, but not all was run: speech");
     assert_int_equal(run(s, "sampling"), FLO_OK);
 }
@@ -474,7 +475,7 @@ int main(void)
         scene_test(texts_of_the_wrong_kind_are_a_difference),
         scene_test(a_history_outside_the_row_is_a_difference),
         scene_test(a_packed_tokenizer_counts_as_not_run),
-        scene_test(a_section_that_is_not_built_counts_as_not_run),
+        scene_test(a_section_that_the_job_has_no_part_for_counts_as_not_run),
         scene_test(a_folder_of_cases_that_is_no_section_counts_as_not_run),
         scene_test(a_tensor_without_counterpart_is_counted_and_named),
         scene_test(wrong_use_is_told_apart),
