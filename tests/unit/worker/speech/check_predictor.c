@@ -606,7 +606,8 @@ static void time_frame(const rig *r, int32_t n, const void *memory, size_t n_byt
 static void rates(void **state)
 {
     (void)state;
-    if (getenv("FLOTILLA_BENCH") == NULL) {
+    const char *most = getenv("FLOTILLA_BENCH"); /* threads, at most: 1, 2, 4, ... are tried */
+    if (most == NULL) {
         skip();
     }
     model_config m;
@@ -614,7 +615,7 @@ static void rates(void **state)
     size_t n_bytes = (size_t)1 << 28;
     void *memory = memory_of(n_bytes);
     memset(memory, 1, n_bytes);
-    for (int32_t threads = 1; threads <= 2; threads++) {
+    for (int32_t threads = 1; threads <= atoi(most); threads *= 2) {
         rig r = rig_open(&m.code_predictor, NULL, threads);
         for (int32_t n = 1; n <= SPEAKERS_MAX; n *= 2) {
             time_frame(&r, n, memory, n_bytes);
