@@ -102,6 +102,9 @@ static flo_code take_numbers(speech_how *how, const cJSON *speech, flo_err *err)
     code = code == FLO_OK
                ? request_integer(speech, "max_new_tokens", 1, MAX_NEW_MOST, &max_new, err)
                : code;
+    if (code != FLO_OK) {
+        flo_context(err, "\"speech\""); /* the text has numbers of the same names */
+    }
     how->top_k = (int32_t)top_k;
     how->max_new_tokens = (int32_t)max_new;
     return code;

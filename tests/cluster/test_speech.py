@@ -350,6 +350,19 @@ class Speech(RealJob):
         for i in (0, len(bad) + 1):
             self.assertIn("audio", answers[i]["response"]["body"]["choices"][0]["message"])
 
+    def test_every_number_that_is_taken_can_be_spoken_with(self):
+        ends = [{"temperature": t} for t in (0, 1e-300, 1e6)] + [{"top_p": p} for p in (0, 1e-300, 1)]
+        ends += [{"top_k": k} for k in (0, 1, 2 ** 31 - 1)] + [{"repetition_penalty": p} for p in (1e-6, 1e6)]
+        ends += [{"temperature": 1e-300, "repetition_penalty": 1e6}, {"temperature": 1e6, "top_p": 0, "repetition_penalty": 1e-6}]
+        lines = [json.dumps({"custom_id": str(i), "body": {"messages": [{"role": "user", "content": "Say it"}], "max_tokens": 4,
+                                                           "speech": dict(numbers, max_new_tokens=12)}}) for i, numbers in enumerate(ends)]
+        path = self.write("in.jsonl", "\n".join(lines) + "\n")
+        self.assertEqual(self.mpirun(2, "--model", TINY, "--requests", path), 0, self.err)
+        answers = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual(len(answers), len(ends))
+        for answer in answers:
+            self.assertIsNone(answer["error"], ends[int(answer["custom_id"])])
+
     def test_without_speech_the_plan_is_smaller_and_says_by_how_much(self):
         def plan(*words):
             self.assertEqual(self.flotilla("plan", "--json", "--model", TINY, "--memory", "8G", *words), 0, self.err)

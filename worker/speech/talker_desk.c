@@ -220,7 +220,7 @@ static bool start_is_sound(const desk_start *s)
     const sampling *how = &s->how;
     return s->rows > 0 && s->media_rows >= 0 && s->media_rows <= s->rows && s->max_draws > 0 &&
            isfinite(s->next_position) && isfinite(how->temperature) && how->temperature >= 0 &&
-           how->top_k >= 0 && how->top_p > 0 && how->top_p <= 1 && how->min_p == 0 &&
+           how->top_k >= 0 && how->top_p >= 0 && how->top_p <= 1 && how->min_p == 0 &&
            isfinite(how->repetition_penalty) && how->repetition_penalty > 0;
 }
 

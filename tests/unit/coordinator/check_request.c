@@ -443,7 +443,7 @@ static void speech_that_cannot_be_is_refused(void **state)
     refused(beside("\"speech\": {\"speaker\": 3}"), "speaker");
     refused(beside("\"speech\": {\"mode\": \"loud\"}"), "mode");
     refused(beside("\"speech\": {\"greedy\": 1}"), "greedy");
-    refused(beside("\"speech\": {\"temperature\": -1}"), "temperature");
+    refused(beside("\"speech\": {\"temperature\": -1}"), "\"speech\": temperature");
     refused(beside("\"speech\": {\"top_k\": 1.5}"), "top_k");
     refused(beside("\"speech\": {\"max_new_tokens\": 0}"), "max_new_tokens");
     refused("{\"messages\": [{\"role\": \"user\", \"content\": \"x\"}], "

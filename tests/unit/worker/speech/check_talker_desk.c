@@ -630,7 +630,7 @@ static void starts_out_of_bounds_are_refused(void **state)
     bad[5].next_position = NAN;
     bad[6].how.temperature = -0.5;
     bad[7].how.temperature = NAN;
-    bad[8].how.top_p = 0;
+    bad[8].how.top_p = -0.1;
     bad[9].how.top_p = 1.5;
     bad[10].how.repetition_penalty = 0;
     bad[11].how.repetition_penalty = INFINITY;
