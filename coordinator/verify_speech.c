@@ -244,11 +244,15 @@ static flo_code compare_positions(speech_case *s, const char *name, flo_err *err
     return verify_case_compare(&s->v->report, s->files, name, &got, err);
 }
 
-/* States of the accept layer at the media's rows. */
+/* States of the accept layer (behind the final norm, where that is the last) at the media's rows.
+ */
 static flo_code compare_hidden(speech_case *s, const char *name, flo_err *err)
 {
-    char layer[32];
-    snprintf(layer, sizeof layer, "hidden.%d", s->v->job->model.talker.accept_hidden_layer);
+    const model_config *m = &s->v->job->model;
+    char layer[32] = "hidden.norm";
+    if (m->talker.accept_hidden_layer < m->text.n_layers) {
+        snprintf(layer, sizeof layer, "hidden.%d", m->talker.accept_hidden_layer);
+    }
     const named_rows *all = row_store_find(&s->text.kept, layer);
     if (all == NULL) {
         return flo_fail(err, FLO_FAIL, "this job's prompt pass made no %s", layer);

@@ -112,11 +112,13 @@ static void expert_gather_hook(void *arg, int32_t layer, int32_t n_places, float
 }
 
 /* The talker takes a layer's output as the layer made it, without the deep-stack features that the
- * next one sees: the reference notes states where they leave a layer. */
+ * next one sees: the reference notes states where they leave a layer. The last layer's it notes
+ * behind the final norm (run_step). */
 static void output_hook(void *arg, int32_t layer, const float *x)
 {
     worker_step *ws = arg;
-    if (layer + 1 == ws->w->model.talker.accept_hidden_layer) {
+    const model_config *m = &ws->w->model;
+    if (layer + 1 == m->talker.accept_hidden_layer && layer + 1 < m->text.n_layers) {
         worker_tap(ws, x, false);
     }
 }

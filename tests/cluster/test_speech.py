@@ -8,6 +8,7 @@ Real ranks, on the tiny checkpoint.
 import array
 import base64
 import json
+import math
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ import struct
 import time
 import unittest
 
-from real_job import FLOTILLA, RealJob, SLOWER, SOURCE, TINY, floats, read_dump
+from real_job import FLOTILLA, RealJob, SLOWER, SOURCE, TINY, floats, read_dump, relative_error
 
 GOLDEN = os.path.join(SOURCE, "tests/golden")
 
@@ -54,6 +55,34 @@ def endless(folder):
     with open(os.path.join(folder, shard), "wb") as f:
         f.write(data)
     return folder
+
+
+def listening_to(folder, layer):
+    """The tiny checkpoint with a talker that takes another layer's states."""
+    os.mkdir(folder)
+    for name in os.listdir(TINY):
+        if name != "config.json":
+            os.symlink(os.path.join(TINY, name), os.path.join(folder, name))
+    with open(os.path.join(TINY, "config.json")) as f:
+        config = json.load(f)
+    config["talker_config"]["accept_hidden_layer"] = layer
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+    return folder
+
+
+def projected(row):
+    """A hidden state through the tiny talker's hidden_projection: fc2 silu(fc1 x + b1) + b2."""
+    with open(os.path.join(TINY, "model.safetensors.index.json")) as f:
+        shards = json.load(f)["weight_map"]
+
+    def affine(name, x):
+        name = "talker.hidden_projection." + name
+        tensors = [read_dump(os.path.join(TINY, shards[name + part]))[name + part] for part in (".weight", ".bias")]
+        weight, bias = (array.array("f", b"".join(b"\0\0" + t[2][i:i + 2] for i in range(0, len(t[2]), 2))) for t in tensors)
+        return [sum(w * v for w, v in zip(weight[i * len(x):], x)) + b for i, b in enumerate(bias)]
+
+    return affine("linear_fc2", [v / (1 + math.exp(-v)) for v in affine("linear_fc1", row)])
 
 
 LONG = ["--max-new-tokens", "200", "--ignore-eos", "--talker-greedy", "--talker-repetition-penalty", "1"]
@@ -148,6 +177,22 @@ class Speech(RealJob):
         self.assertEqual(one["speech"]["codes"], again["speech"]["codes"])
         other, _ = self.spoken("--text", "Something else", *words, command="speak")
         self.assertNotEqual(one["speech"]["codes"], other["speech"]["codes"])
+
+    def test_a_talker_that_listens_to_the_last_layer_hears_it_behind_the_final_norm(self):
+        model, dump = listening_to(self.path("last"), 6), self.path("d.safetensors")
+        for n_workers in (1, 3):
+            with self.subTest(workers=n_workers):
+                answer, _ = self.spoken("--image", PICTURE, "--talker-greedy", "--talker-max-new-tokens", 4, "--dump", dump,
+                                        "--workers", n_workers, model=model)
+                got = read_dump(dump)
+                ids, spoken_ids = (list(array.array("q", got[name][2])) for name in ("input_ids", "talker_prefill_ids"))
+                with open(os.path.join(model, "config.json")) as f:
+                    picture = json.load(f)["talker_config"]["image_token_id"]
+                normed, heard = floats(got["hidden.norm"]), floats(got["talker_prefill_embeds"])
+                width, spoken_width = got["hidden.norm"][1][1], got["talker_prefill_embeds"][1][1]
+                at, to = ids.index(picture) * width, spoken_ids.index(picture) * spoken_width
+                self.assertLess(relative_error(heard[to:to + spoken_width], projected(normed[at:at + width])), 1e-4)
+                self.assertEqual(answer["speech"]["frames"], 3)
 
     # -- splits
 
