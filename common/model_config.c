@@ -1040,6 +1040,29 @@ static flo_code check_codec_ids(const model_config *c, flo_err *err)
     return code;
 }
 
+/* Each code that is chosen has a row in the vocoder's tables. */
+static flo_code check_codebook(const model_config *c, flo_err *err)
+{
+    const struct {
+        const char *path;
+        int32_t vocab_size, n_codes;
+    } makers[] = {
+        {"talker_config.text_config", c->talker.vocab_size, model_first_codes(&c->talker)},
+        {"talker_config.code_predictor_config", c->code_predictor.vocab_size,
+         c->code_predictor.vocab_size},
+    };
+    for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {
+        if (makers[i].n_codes > c->code2wav.codebook_size) {
+            return flo_fail(err, FLO_FAIL,
+                            "%s.vocab_size is %d, which makes %d codes of speech; "
+                            "code2wav_config.codebook_size is %d",
+                            makers[i].path, makers[i].vocab_size, makers[i].n_codes,
+                            c->code2wav.codebook_size);
+        }
+    }
+    return FLO_OK;
+}
+
 /* ---- entrances ---- */
 
 static flo_code parse_shapes(model_config *c, const char *json, size_t n_bytes, const char *name,
@@ -1070,6 +1093,9 @@ static flo_code check_all_ids(const model_config *c, const char *name, flo_err *
     flo_code code = check_text_ids(c, err);
     if (code == FLO_OK && c->has_talker) {
         code = check_codec_ids(c, err);
+    }
+    if (code == FLO_OK && c->has_talker && c->has_code2wav) {
+        code = check_codebook(c, err);
     }
     if (code != FLO_OK) {
         flo_context(err, "%s", name);
@@ -1163,6 +1189,11 @@ void model_talker_layers(text_config *t, const talker_config *c)
         t->layer_is_sparse[i] = true;
     }
     memcpy(t->mrope_section, c->mrope_section, sizeof t->mrope_section);
+}
+
+int32_t model_first_codes(const talker_config *c)
+{
+    return c->vocab_size > TALKER_SPECIAL_CODES ? c->vocab_size - TALKER_SPECIAL_CODES : 0;
 }
 
 void model_predictor_layers(text_config *t, const code_predictor_config *c)

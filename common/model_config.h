@@ -24,7 +24,8 @@ enum {
     MODEL_EXPERTS_MAX = 4096,
     MODEL_DEEPSTACK_MAX = 16,
     MODEL_SPEAKERS_MAX = 64,
-    MODEL_UPSAMPLES_MAX = 8
+    MODEL_UPSAMPLES_MAX = 8,
+    TALKER_SPECIAL_CODES = 1024 /* of its vocabulary's end; fixed in the reference */
 };
 
 /* Without speech (enable_audio_output false, or the thinker alone) the files of Thinking and
@@ -152,6 +153,10 @@ void model_config_keep_layers(model_config *c, int32_t n);
  * positions; the predictor's are all dense, with one axis (mrope_section {0, 0, 0}). */
 void model_talker_layers(text_config *t, const talker_config *c);
 void model_predictor_layers(text_config *t, const code_predictor_config *c);
+
+/* Codes 0, 1, ... that a frame may begin with: all but the last TALKER_SPECIAL_CODES of the
+ * talker's vocabulary (of which its end code may be drawn as well). */
+int32_t model_first_codes(const talker_config *c);
 
 /* The speaker of that name in any case; NULL: unknown. */
 const speaker *model_speaker(const model_config *c, const char *name);

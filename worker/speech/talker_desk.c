@@ -17,8 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPECIAL_CODES = 1024 /* the last of the vocabulary: never drawn, but for the end code */ };
-
 /* --- memory ------------------------------------------------------------------------------------
  */
 
@@ -80,12 +78,11 @@ static void lay_out(talker_desk *d, int64_t talker_tokens)
     d->allowed = arena_take(a, vocab * sizeof *d->allowed);
 }
 
-/* Codes of the codebook, and the end code; of so small a vocabulary that it has no special ones
- * all. */
+/* Codes of the codebook, and the end code. */
 static void list_allowed(talker_desk *d)
 {
     const talker_config *t = &d->m->talker;
-    int32_t n = t->vocab_size > SPECIAL_CODES ? t->vocab_size - SPECIAL_CODES : t->vocab_size;
+    int32_t n = model_first_codes(t);
     for (int32_t i = 0; i < n; i++) {
         d->allowed[d->n_allowed++] = i;
     }
