@@ -97,10 +97,8 @@ static void on_sound(speech_order *o, const float *samples, int32_t n)
     (void)n;
 }
 
-static void on_done(speech_order *o, flo_code code, const flo_err *err)
+static void on_done(speech_order *o)
 {
-    (void)code;
-    (void)err;
     ((voice *)o->owner)->done = true;
 }
 

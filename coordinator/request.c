@@ -152,18 +152,13 @@ static void on_voice_sound(speech_order *o, const float *samples, int32_t n)
     }
 }
 
-static void on_voice_done(speech_order *o, flo_code code, const flo_err *err)
+static void on_voice_done(speech_order *o)
 {
     request *r = o->owner;
     generation *g = &r->generation;
     r->voice.is_open = false;
     r->voice.over = true;
     r->voice.done_s = clock_s();
-    if (code != FLO_OK && r->text_over) {
-        g->finish = FINISH_FAILED;
-        g->code = code;
-        g->err = *err;
-    }
     if (!r->text_over && g->state == GEN_NEW) { /* cancelled before its text was begun */
         end(r, FINISH_CANCELLED, FLO_OK, NULL);
         return;

@@ -47,14 +47,9 @@ static void on_sound(speech_order *o, const float *samples, int32_t n)
     }
 }
 
-static void on_done(speech_order *o, flo_code code, const flo_err *err)
+static void on_done(speech_order *o)
 {
-    decoding *d = o->owner;
-    d->done = true;
-    if (code != FLO_OK) {
-        d->code = code;
-        d->err = *err;
-    }
+    ((decoding *)o->owner)->done = true;
 }
 
 static void close_decoding(decoding *d)

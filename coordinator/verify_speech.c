@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/wav.h"
+#include "coordinator/request_options.h"
 #include "coordinator/row_store.h"
 #include "coordinator/speech/speech_desk.h"
 #include "coordinator/verify_answer.h"
@@ -25,10 +26,11 @@ typedef struct speech_case {
     speech_prompt talker;
     speech_order order;
     answer_run text; /* the thinker's side */
-    row_store rows;  /* what the session told, and "wav" */
+    int64_t text_max;
+    row_store rows; /* what the session told, and "wav" */
     dump_sink sink;
     bool opened, spoken;
-    flo_code code; /* of the session */
+    flo_code code; /* of keeping its sound */
     flo_err err;
 } speech_case;
 
@@ -40,10 +42,32 @@ typedef struct speech_section {
 /* --- what is asked -----------------------------------------------------------------------------
  */
 
-static double number_of(const speech_case *s, const char *name, double otherwise)
+static flo_code read_numbers(speech_case *s, flo_err *err)
 {
-    const cJSON *item = json_given(s->files->inputs, name);
-    return cJSON_IsNumber(item) ? item->valuedouble : otherwise;
+    const cJSON *inputs = s->files->inputs;
+    speech_how *how = &s->order.how;
+    int64_t cut = CUT_FRAMES, context = CUT_CONTEXT_FRAMES, frames = 4096;
+    s->text_max = 1024;
+    how->repetition_penalty = 1.05;
+    flo_code code = request_number(inputs, "talker_repetition_penalty", 1e-6, 1e6,
+                                   &how->repetition_penalty, err);
+    code = code == FLO_OK
+               ? request_integer(inputs, "talker_max_new_tokens", 1, 1 << 20, &frames, err)
+               : code;
+    code = code == FLO_OK
+               ? request_integer(inputs, "thinker_max_new_tokens", 1, INT32_MAX, &s->text_max, err)
+               : code;
+    code = code == FLO_OK ? request_integer(inputs, "chunk_size", 1, INT32_MAX, &cut, err) : code;
+    code = code == FLO_OK
+               ? request_integer(inputs, "left_context_size", 0, INT32_MAX, &context, err)
+               : code;
+    if (code == FLO_OK && (cut != CUT_FRAMES || context != CUT_CONTEXT_FRAMES)) {
+        code = flo_fail(err, FLO_FAIL,
+                        "only cases in cuts of %d frames with %d before them can be run",
+                        CUT_FRAMES, CUT_CONTEXT_FRAMES);
+    }
+    how->max_new_tokens = (int32_t)frames;
+    return code;
 }
 
 static flo_code read_how(speech_case *s, flo_err *err)
@@ -54,23 +78,11 @@ static flo_code read_how(speech_case *s, flo_err *err)
     if (who == NULL) {
         return flo_fail(err, FLO_FAIL, "the case names no speaker that this job's model has");
     }
-    double cut = number_of(s, "chunk_size", CUT_FRAMES);
-    double context = number_of(s, "left_context_size", CUT_CONTEXT_FRAMES);
-    if (cut != CUT_FRAMES || context != CUT_CONTEXT_FRAMES ||
-        !cJSON_IsFalse(json_given(s->files->inputs, "talker_do_sample"))) {
-        return flo_fail(err, FLO_FAIL,
-                        "only greedy cases in cuts of %d frames with %d before them can be run",
-                        CUT_FRAMES, CUT_CONTEXT_FRAMES);
+    if (!cJSON_IsFalse(json_given(s->files->inputs, "talker_do_sample"))) {
+        return flo_fail(err, FLO_FAIL, "only greedy cases can be run");
     }
-    s->order.how = (speech_how){
-        .speaker_code = who->id,
-        .exact = true,
-        .greedy = true,
-        .top_p = 1,
-        .repetition_penalty = number_of(s, "talker_repetition_penalty", 1.05),
-        .max_new_tokens = (int32_t)number_of(s, "talker_max_new_tokens", 4096),
-    };
-    return FLO_OK;
+    s->order.how = (speech_how){.speaker_code = who->id, .exact = true, .greedy = true, .top_p = 1};
+    return read_numbers(s, err);
 }
 
 static flo_code make_prompts(speech_case *s, const char *folder, flo_err *err)
@@ -117,24 +129,9 @@ static void on_sound(speech_order *o, const float *samples, int32_t n)
     }
 }
 
-static void on_spoken(speech_order *o, flo_code code, const flo_err *err)
+static void on_spoken(speech_order *o)
 {
-    speech_case *s = o->owner;
-    s->spoken = true;
-    if (s->code == FLO_OK && code != FLO_OK) {
-        s->code = code;
-        s->err = *err;
-    }
-}
-
-static bool is_stop_id(const generation *g, int32_t id)
-{
-    for (int32_t i = 0; i < g->n_stop; i++) {
-        if (g->stop_ids[i] == id) {
-            return true;
-        }
-    }
-    return false;
+    ((speech_case *)o->owner)->spoken = true;
 }
 
 /* Hands on what has been written since. */
@@ -142,9 +139,9 @@ static void hand_on(speech_case *s)
 {
     const generation *g = &s->text.generation;
     bool done = s->text.done;
-    bool is_end = done && g->n_ids > 0 && is_stop_id(g, g->ids[g->n_ids - 1]);
     if (!s->spoken) {
-        speech_desk_text(s->v->job->speech_desk, &s->order, g->ids, g->n_ids, done, is_end);
+        speech_desk_text(s->v->job->speech_desk, &s->order, g->ids, g->n_ids, done,
+                         done && g->finish == FINISH_STOP);
     }
 }
 
@@ -171,7 +168,6 @@ static flo_code wait_for(speech_case *s, const bool *first, const bool *second, 
 static flo_code speak(speech_case *s, bool *fatal, flo_err *err)
 {
     job *j = s->v->job;
-    int32_t max_new = (int32_t)number_of(s, "thinker_max_new_tokens", 1024);
     s->sink = row_store_sink(&s->rows);
     s->order.prompt = &s->talker;
     s->order.dump = &s->sink;
@@ -179,7 +175,7 @@ static flo_code speak(speech_case *s, bool *fatal, flo_err *err)
     s->order.on_opened = on_opened;
     s->order.on_sound = on_sound;
     s->order.on_done = on_spoken;
-    answer_run_init(&s->text, j, &s->prompt, max_new, 1, true);
+    answer_run_init(&s->text, j, &s->prompt, (int32_t)s->text_max, 1, true);
     flo_code code = speech_desk_open(j->speech_desk, &s->order, err);
     if (code != FLO_OK) {
         return code;

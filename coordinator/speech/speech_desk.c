@@ -104,15 +104,14 @@ static bool holds_session(const speech_order *o)
     return o->state == ORDER_OPENING || o->state == ORDER_OPEN;
 }
 
-static void finish(speech_desk *d, speech_order *o, flo_code code, const flo_err *err)
+static void finish(speech_desk *d, speech_order *o)
 {
-    static const flo_err no_error = {""};
     if (holds_session(o)) {
         d->n_open--;
         d->tokens_open -= o->tokens;
     }
     take_out(d, o);
-    o->on_done(o, code, err != NULL ? err : &no_error);
+    o->on_done(o);
 }
 
 static void begin_session(speech_desk *d, speech_order *o, order_state state)
@@ -234,7 +233,7 @@ void speech_desk_text(speech_desk *d, speech_order *o, const int32_t *answer, in
 {
     if (o->state == ORDER_MUTE) {
         if (done) {
-            finish(d, o, FLO_OK, NULL);
+            finish(d, o);
         }
         return;
     }
@@ -318,7 +317,7 @@ void speech_desk_pump(speech_desk *d, bool *busy)
     while ((o = next_to_move(d)) != NULL) {
         *busy = true;
         if (o->cancelled) {
-            finish(d, o, FLO_OK, NULL);
+            finish(d, o);
         } else if (o->state == ORDER_SILENT) {
             o->state = ORDER_MUTE;
             o->on_opened(o);
@@ -387,7 +386,7 @@ static flo_code keep_codes(const speech_desk *d, speech_order *o, const Flo__Sou
 static void finish_if_over(speech_desk *d, speech_order *o)
 {
     if (o->sound_over && o->rows_over) {
-        finish(d, o, FLO_OK, NULL);
+        finish(d, o);
     }
 }
 

@@ -35,8 +35,8 @@ typedef struct speech_order { /* one spoken answer; in the owner's memory */
     void (*on_opened)(struct speech_order *o);
     /* The next n samples. */
     void (*on_sound)(struct speech_order *o, const float *samples, int32_t n);
-    /* All samples have come, or code says why they will not. The last call. */
-    void (*on_done)(struct speech_order *o, flo_code code, const flo_err *err);
+    /* All samples have come, or (cancelled) none will any more. The last call. */
+    void (*on_done)(struct speech_order *o);
 
     /* made */
     uint64_t session;

@@ -44,9 +44,10 @@ class Verify(unittest.TestCase):
         shutil.rmtree(self.golden)
 
     def own(self, section, *cases):
-        """Copies of these cases in place of the section's link."""
+        """Copies of these cases, in place of the section's link where it has one."""
         folder = os.path.join(self.golden, section)
-        os.unlink(folder)
+        if os.path.islink(folder):
+            os.unlink(folder)
         for case in cases:
             shutil.copytree(os.path.join(GOLDEN, section, case), os.path.join(folder, case))
         return folder
@@ -111,6 +112,21 @@ class Verify(unittest.TestCase):
         self.assertIn("0 over, 1 missing or damaged", self.out)
         self.assertIn("thinker/text-001", self.error_line())
         self.assertIn("text-007           hidden.norm", self.out, "the other case is run all the same")
+
+    def test_a_spoken_case_that_asks_for_what_cannot_be_is_damaged(self):
+        folder = self.own("speech", "text", "text-two-turns")
+        path = os.path.join(folder, "text", "case.json")
+        with open(path) as f:
+            case = json.load(f)
+        for name, value in (("talker_max_new_tokens", 1e20), ("talker_max_new_tokens", -3), ("thinker_max_new_tokens", 0),
+                            ("talker_repetition_penalty", 0), ("chunk_size", 1e300)):
+            with self.subTest(name=name, value=value):
+                with open(path, "w") as f:
+                    json.dump(dict(case, inputs=dict(case["inputs"], **{name: value})), f)
+                self.assertEqual(self.verify("--workers", "1", "--only", "speech"), 3)
+                self.assertIn("FAULT: " + name, self.out)
+                self.assertIn("0 over, 1 missing or damaged", self.out)
+                self.assertIn("speech/text", self.error_line())
 
     def test_data_of_another_checkpoint_are_told_in_one_sentence(self):
         other = os.path.join(SOURCE, "models", "tiny")
