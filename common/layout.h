@@ -20,6 +20,7 @@ enum {
     CODE_GROUPS_MAX = 64,            /* codes of a frame of speech */
     SPEECH_PART_BYTES = 1 << 20,     /* of sound or of rows that are dumped, in one message */
     VOCODER_FRAMES_MAX = 32,         /* frames that go through the vocoder together */
+    FRAME_SAMPLES_MAX = 1 << 16,     /* of a frame of speech; the published model has 1,920 */
     CUT_FRAMES = 300,                /* the reference decodes so many frames at a time, */
     CUT_CONTEXT_FRAMES = 25,         /* and so many before them again for context */
 };

@@ -10,6 +10,7 @@
 #include "common/hash.h"
 #include "common/json.h"
 #include "common/layout.h"
+#include "common/speech_cost.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -21,8 +22,7 @@
 
 enum {
     CONFIG_BYTES_MAX = 4 << 20,
-    SIZE_MAX_FIELD = 1 << 24,    /* of one dimension: a hundred times any known model */
-    FRAME_SAMPLES_MAX = 1 << 16, /* 1,920 in the published model */
+    SIZE_MAX_FIELD = 1 << 24, /* of one dimension: a hundred times any known model */
     HEADS_MAX = 1 << 14,
     ABSENT_ID = -1
 };
@@ -780,14 +780,7 @@ static int32_t read_rates(const section *s, const char *field, int32_t *out, int
 /* Samples of a frame, at 12.5 frames a second. */
 static void check_rates(const section *s, const code2wav_config *w)
 {
-    int64_t samples = 1;
-    for (int32_t i = 0; i < w->n_upsample_rates && samples <= FRAME_SAMPLES_MAX; i++) {
-        samples *= w->upsample_rates[i];
-    }
-    for (int32_t i = 0; i < w->n_upsampling_ratios && samples <= FRAME_SAMPLES_MAX; i++) {
-        samples *= w->upsampling_ratios[i];
-    }
-    if (samples > FRAME_SAMPLES_MAX) {
+    if (code2wav_rate(w) > FRAME_SAMPLES_MAX) {
         refuse(s->r, "%supsample_rates and upsampling_ratios make over %d samples of a frame",
                s->path, FRAME_SAMPLES_MAX);
     }

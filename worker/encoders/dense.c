@@ -33,7 +33,7 @@ static void finish_row(const product *p, int32_t m, int32_t first, int32_t n)
     if (bias != NULL) {
         kernels()->add(y, bias, n);
     }
-    float *sum = r->sum + (size_t)m * r->sum_stride + first;
+    float *sum = r->sum != NULL ? r->sum + (size_t)m * r->sum_stride + first : NULL;
     if (p->after == DENSE_ADD || p->after == DENSE_ADD_SNAKE) {
         kernels()->add(sum, y, n);
     } else if (p->after == DENSE_ADD_SCALED) {

@@ -9,6 +9,7 @@
 #include "worker/speech/code2wav_parts.h"
 
 #include "common/check.h"
+#include "common/layout.h"
 #include "common/plan_parts.h"
 
 #include <stdlib.h>
@@ -16,9 +17,6 @@
 
 /* Multiply-adds count twice. 2 cores of 100 GFLOP/s each take 25 ms for it. */
 static const double slice_flops_per_thread = 2.5e9;
-
-/* Of a frame, at most: what waits for the next message grows with it. */
-enum { FRAME_SAMPLES_MAX = 1 << 16 };
 
 /* --- what the files share ----------------------------------------------------------------------
  */
