@@ -60,6 +60,15 @@ flo_code file_read(buffer *out, const char *path, size_t bytes_max, flo_err *err
     return code;
 }
 
+/* "." where path has none; malloc'd, NULL: out of memory. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL   ? strdup(".")
+           : slash == path ? strdup("/")
+                           : strndup(path, (size_t)(slash - path));
+}
+
 flo_code file_check_target(const char *path, flo_err *err)
 {
     struct stat s;
@@ -67,10 +76,7 @@ flo_code file_check_target(const char *path, flo_err *err)
         return flo_fail(err, FLO_USAGE, "%s: is %s; give the name of a file", path,
                         S_ISDIR(s.st_mode) ? "a folder" : "no regular file");
     }
-    const char *slash = strrchr(path, '/');
-    char *folder = slash == NULL   ? strdup(".")
-                   : slash == path ? strdup("/")
-                                   : strndup(path, (size_t)(slash - path));
+    char *folder = folder_of(path);
     if (folder == NULL) {
         return flo_fail(err, FLO_FAIL, "out of memory");
     }
@@ -79,4 +85,20 @@ flo_code file_check_target(const char *path, flo_err *err)
     free(folder);
     return rc == 0 ? FLO_OK
                    : flo_fail(err, FLO_USAGE, "%s: cannot be made: %s", path, strerror(cause));
+}
+
+bool file_same_target(const char *a, const char *b)
+{
+    const char *slash_a = strrchr(a, '/'), *slash_b = strrchr(b, '/');
+    if (strcmp(slash_a != NULL ? slash_a + 1 : a, slash_b != NULL ? slash_b + 1 : b) != 0) {
+        return false;
+    }
+    struct stat of_a, of_b;
+    char *folder_a = folder_of(a), *folder_b = folder_of(b);
+    bool same = folder_a != NULL && folder_b != NULL && stat(folder_a, &of_a) == 0 &&
+                stat(folder_b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
+                of_a.st_ino == of_b.st_ino;
+    free(folder_a);
+    free(folder_b);
+    return same;
 }

@@ -62,7 +62,7 @@ static void put_timing(buffer *b, const request *r)
     if (r->voice.wanted) {
         double sound = r->voice.order.first_sound_s;
         put_real(b, ", \"first_sound_s\": %.6f", sound > 0 ? sound - r->started_s : 0);
-        put_real(b, ", \"speech_s\": %.6f", r->voice.done_s - g->first_token_s);
+        put_real(b, ", \"speech_s\": %.6f", g->n_ids > 0 ? r->voice.done_s - g->first_token_s : 0);
     }
     put_real(b, ", \"generated_tokens\": %.0f", (double)g->n_ids);
     put_real(b, ", \"generate_s\": %.6f}", g->n_ids > 0 ? g->done_s - g->first_token_s : 0);
@@ -137,7 +137,7 @@ flo_code request_answer(request *r, char **json, size_t *n_bytes, flo_err *err)
         put_media(&b, r->media.set);
     }
     if (r->voice.wanted) {
-        request_voice_put(&r->voice, r->job, &b);
+        request_voice_put(&r->voice, r->job, g->finish == FINISH_CANCELLED, &b);
     }
     put_timing(&b, r);
     put_memory(&b, r->job);

@@ -191,14 +191,23 @@ static void put_integer(buffer *b, const char *before, int64_t n)
     json_put_integer(b, n);
 }
 
-void request_voice_put(const request_voice *v, const job *j, buffer *b)
+/* "length": the talker has had all its draws, and was not done, or just so. */
+static finish_reason end_of(const speech_order *o, bool cancelled)
+{
+    bool all = o->session != 0 && o->n_frames + 1 >= o->how.max_new_tokens;
+    return cancelled ? FINISH_CANCELLED : all ? FINISH_LENGTH : FINISH_STOP;
+}
+
+void request_voice_put(const request_voice *v, const job *j, bool cancelled, buffer *b)
 {
     const speech_order *o = &v->order;
     int32_t groups = j->model.talker.n_code_groups;
     put_integer(b, ", \"speech\": {\"sample_rate\": ", SPEECH_SAMPLE_RATE);
     put_integer(b, ", \"samples\": ", o->n_samples);
     put_integer(b, ", \"frames\": ", o->n_frames);
-    buffer_append_text(b, ", \"codes\": [");
+    buffer_append_text(b, ", \"finish_reason\": \"");
+    buffer_append_text(b, finish_reason_name(end_of(o, cancelled)));
+    buffer_append_text(b, "\", \"codes\": [");
     for (int32_t f = 0; f < o->n_frames; f++) {
         for (int32_t g = 0; g < groups; g++) {
             put_integer(b, g > 0 ? ", " : f > 0 ? ", [" : "[", o->codes[(int64_t)f * groups + g]);

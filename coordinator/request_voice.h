@@ -1,9 +1,9 @@
 /*
  * request_voice.h - a request's speech: what is asked of it, its session, and what is kept of it.
  *
- * The body's key "speech" asks for it:
- *     {"speaker": "Ethan", "mode": "seamless" | "exact", "temperature": 0.9, "top_k": 50, "top_p":
- * 1, "repetition_penalty": 1.05, "greedy": false, "max_new_tokens": 4096} with these defaults.
+ * The body's key "speech" asks for it, with these defaults:
+ *     {"speaker": "Ethan", "mode": "seamless" (or "exact"), "temperature": 0.9, "top_k": 50,
+ *      "top_p": 1, "repetition_penalty": 1.05, "greedy": false, "max_new_tokens": 4096}
  * Draws of a seed are another stream than those of the text.
  */
 #ifndef FLOTILLA_COORDINATOR_REQUEST_VOICE_H
@@ -39,8 +39,8 @@ flo_code request_voice_open(request_voice *v, job *j, const prompt *p, const med
 /* Hands on what the answer has become. */
 void request_voice_text(request_voice *v, job *j, const generation *g, bool done);
 
-/* "speech": {...} of an answer, a comma in front. */
-void request_voice_put(const request_voice *v, const job *j, buffer *b);
+/* "speech": {...} of an answer, a comma in front. cancelled: the answer was. */
+void request_voice_put(const request_voice *v, const job *j, bool cancelled, buffer *b);
 
 void request_voice_free(request_voice *v);
 

@@ -78,7 +78,15 @@ static flo_code check_together(const generate_options *o, flo_err *err)
     if (code == FLO_OK) {
         code = media_given_check(&o->media, &o->run, o->messages != NULL, err);
     }
-    return code == FLO_OK ? speech_given_check(&o->speech, &o->run, false, err) : code;
+    if (code == FLO_OK) {
+        code = speech_given_check(&o->speech, &o->run, false, err);
+    }
+    if (code == FLO_OK && o->dump != NULL && o->speech.file != NULL &&
+        file_same_target(o->dump, o->speech.file)) {
+        code = flo_fail(err, FLO_USAGE, "--dump and --speech both write to %s; name two files",
+                        o->dump);
+    }
+    return code;
 }
 
 static flo_code read_options(generate_options *o, int argc, char **argv, flo_err *err)

@@ -273,6 +273,11 @@ void front_log_sound(const front *f, const char *path)
     } else {
         log_warn("%s: no sound, there was nothing to say", name);
     }
+    if (speech_was_cut(&f->result)) {
+        log_warn("%s: the speech ends at the most frames it may have; --talker-max-new-tokens "
+                 "gives it more",
+                 name);
+    }
 }
 
 flo_code front_show_document(const front *f, const char *sound_file, flo_err *err)

@@ -107,17 +107,23 @@ static void put_speakers(char *out, size_t n_bytes, const model_config *model)
 flo_code speech_model_check(const speech_given *s, const model_config *model, const char *folder,
                             flo_err *err)
 {
-    if (!model->has_talker || !model->has_code2wav || model->n_speakers == 0) {
+    if (!model->has_talker || !model->has_code2wav) {
         return flo_fail(err, FLO_USAGE,
                         "%s: this model (%s) has no talker; speech needs an Instruct checkpoint",
                         folder, model_variant_name(model->variant));
+    }
+    if (model->n_speakers == 0) {
+        return flo_fail(err, FLO_USAGE,
+                        "%s: this model's talker has no speakers (speaker_id in "
+                        "config.json is empty)",
+                        folder);
     }
     const char *name = s->speaker != NULL ? s->speaker : SPEAKER_DEFAULT;
     if (model_speaker(model, name) == NULL) {
         char all[FLO_ERR_BYTES / 2];
         put_speakers(all, sizeof all, model);
-        return flo_fail(err, FLO_USAGE, "--speaker %s: unknown; this model's speakers are %s", name,
-                        all);
+        return flo_fail(err, FLO_USAGE, "--speaker %.60s: unknown; this model's speakers are %s",
+                        name, all);
     }
     return FLO_OK;
 }
@@ -158,6 +164,22 @@ static bool find_speech(json_slice answer, json_slice *speech)
         }
     }
     return found;
+}
+
+bool speech_was_cut(const buffer *answer)
+{
+    static const char length[] = "\"length\"";
+    json_slice speech, key, value;
+    if (answer->n == 0 || !find_speech((json_slice){answer->at, answer->n}, &speech)) {
+        return false;
+    }
+    json_rest members = json_rest_of(speech);
+    while (json_next_member(&members, &key, &value)) {
+        if (json_key_is(key, "finish_reason")) {
+            return value.n == sizeof length - 1 && memcmp(value.at, length, value.n) == 0;
+        }
+    }
+    return false;
 }
 
 void speech_answer_put(buffer *out, const buffer *answer, const char *file)

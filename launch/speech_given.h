@@ -47,6 +47,9 @@ flo_code speech_model_check(const speech_given *s, const model_config *model, co
 /* `,"speech":{"mode":"exact",...}`. stream: the sound is listened to while it is made. */
 void speech_put(buffer *body, const speech_given *s, bool stream);
 
+/* Whether the answer's speech has come to the most frames that it may have. */
+bool speech_was_cut(const buffer *answer);
+
 /* The answer's JSON with `"file": file` at the end of its "speech" object; as it is where it has
  * none. */
 void speech_answer_put(buffer *out, const buffer *answer, const char *file);

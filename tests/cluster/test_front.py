@@ -455,6 +455,9 @@ class Front(unittest.TestCase):
             (["--speech", "/no/such/out.wav"], "cannot be made: No such file"),
             (["--speech", "-", "--json"], "both write to standard output"),
             (["--speech", ""], "the name of the file is empty")]
+        for name in (out, f"{self.folder}/./out.wav"):
+            self.assertEqual(self.run_it("generate", "--prompt", "x", "--speech", out, "--dump", name), 2, self.err)
+            self.one_line("--dump and --speech both write to")
         for words, part in cases:
             with self.subTest(words=words):
                 self.assertEqual(self.run_it("generate", "--prompt", "x", "--speech", out, *words), 2, self.err)

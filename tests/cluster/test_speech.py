@@ -121,6 +121,8 @@ class Speech(RealJob):
         answer, samples = self.spoken("--talker-greedy", "--talker-max-new-tokens", 30, model=endless(self.path("endless")))
         frames = answer["speech"]["frames"]
         self.assertEqual(frames, 29)  # the last draw has no frame
+        self.assertEqual(answer["speech"]["finish_reason"], "length")
+        self.assertIn("--talker-max-new-tokens gives it more", self.err)
         self.assertEqual(len(samples), RATE * frames - SHORT)
         self.assertTrue(all(len(f) == 16 for f in answer["speech"]["codes"]))
         self.assertGreater(max(map(abs, samples)), 500)
@@ -171,6 +173,7 @@ class Speech(RealJob):
     def test_speak_says_a_text_as_the_answer_it_would_be(self):
         words = ["--talker-greedy", "--talker-max-new-tokens", 20]
         one, samples = self.spoken("--text", "Hello there.", *words, command="speak")
+        self.assertEqual(one["speech"]["finish_reason"], "stop" if one["speech"]["frames"] < 19 else "length")
         self.assertGreater(one["speech"]["frames"], 0)
         again, same = self.spoken("--text", "Hello there.", "--workers", 3, *words, command="speak")
         self.assertEqual(samples, same)

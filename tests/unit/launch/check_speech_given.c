@@ -124,6 +124,8 @@ static void the_model_must_have_the_speaker(void **state)
     assert_string_equal(err.text, "folder: this model (thinking) has no talker; speech needs an "
                                   "Instruct checkpoint");
     model->has_talker = model->has_code2wav = true;
+    assert_int_equal(speech_model_check(&given, model, "folder", &err), FLO_USAGE);
+    assert_non_null(strstr(err.text, "no speakers"));
     model->n_speakers = 3;
     strcpy(model->speakers[0].name, "aiden");
     strcpy(model->speakers[1].name, "chelsie");
@@ -165,6 +167,26 @@ static void check_answer(const char *json, const char *wanted)
     buffer_free(&out);
 }
 
+static bool was_cut(const char *json)
+{
+    buffer answer = {0};
+    buffer_append_text(&answer, json);
+    bool cut = speech_was_cut(&answer);
+    buffer_free(&answer);
+    return cut;
+}
+
+static void speech_is_cut_where_its_own_end_says_so(void **state)
+{
+    (void)state;
+    assert_true(
+        was_cut("{\"speech\": {\"frames\": 3, \"finish_reason\": \"length\", \"codes\": []}}"));
+    assert_false(was_cut("{\"speech\": {\"finish_reason\": \"stop\"}, \"x\": \"length\"}"));
+    assert_false(was_cut("{\"finish_reason\": \"length\", \"speech\": {\"frames\": 3}}"));
+    assert_false(was_cut("{\"finish_reason\": \"length\"}"));
+    assert_false(was_cut(""));
+}
+
 static void an_answer_gets_the_name_and_nothing_else(void **state)
 {
     (void)state;
@@ -194,6 +216,7 @@ int main(void)
         cmocka_unit_test(options_that_contradict_are_refused),
         cmocka_unit_test(the_model_must_have_the_speaker),
         cmocka_unit_test(any_number_of_speakers_fits_a_sentence),
+        cmocka_unit_test(speech_is_cut_where_its_own_end_says_so),
         cmocka_unit_test(an_answer_gets_the_name_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
