@@ -121,11 +121,12 @@ static size_t expert_rows_bytes(int32_t hidden_size, int32_t n_experts_per_token
 
 /* Text and hidden states for the talker are no more than a step's rows; what is left are its rows
  * for experts, frames on their way to the predictor and back, and what the coordinator is told. */
-static size_t speech_payload_bytes(const talker_config *t, bool deterministic)
+static size_t speech_payload_bytes(const model_config *m, bool deterministic)
 {
+    const talker_config *t = &m->talker;
     size_t frames = 2 * SPEAKERS_MAX * (size_t)t->hidden_size * sizeof(float);
-    size_t told = larger(SPEECH_PART_BYTES,
-                         larger((size_t)t->vocab_size, (size_t)t->n_experts) * sizeof(float));
+    size_t codes = larger((size_t)t->vocab_size, (size_t)m->code_predictor.vocab_size);
+    size_t told = larger(SPEECH_PART_BYTES, larger(codes, (size_t)t->n_experts) * sizeof(float));
     size_t rows = expert_rows_bytes(t->hidden_size, t->n_experts_per_token, deterministic);
     return larger(larger(frames, told), rows);
 }
@@ -138,7 +139,7 @@ size_t plan_payload_bytes_max(const model_config *m, const plan *p)
     size_t logits = HEAD_ROWS_MAX * (size_t)t->vocab_size * sizeof(float);
     size_t wide = STEP_ROWS_MAX * (size_t)(t->n_experts > 0 ? t->n_experts : 1) * sizeof(float);
     size_t experts = expert_rows_bytes(t->hidden_size, t->n_experts_per_token, p->deterministic);
-    size_t speech = p->talker_tokens > 0 ? speech_payload_bytes(&m->talker, p->deterministic) : 0;
+    size_t speech = p->talker_tokens > 0 ? speech_payload_bytes(m, p->deterministic) : 0;
     return larger(larger(rows, logits), larger(larger(wide, experts), speech));
 }
 

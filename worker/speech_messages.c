@@ -99,6 +99,18 @@ static void rows_hook(void *arg, uint64_t session, const char *name, int32_t fir
     transport_send(w->transport, 0, LANE_MAIN, MSG_SPEECH_ROWS, &m.base);
 }
 
+void speech_tell_logits(worker *w)
+{
+    int32_t columns = w->model.code_predictor.vocab_size, pass;
+    for (int32_t i = 0; i < SPEAKERS_MAX; i++) {
+        uint64_t session;
+        const float *logits = predictor_logits(w->speech.predictor, i, &pass, &session);
+        if (logits != NULL) {
+            send_rows(w, session, "predictor_logits", pass, 1, columns, false, logits);
+        }
+    }
+}
+
 static void watch_rows(void *arg, const char *name, int64_t first, int32_t n, int32_t columns,
                        const float *data)
 {
@@ -392,22 +404,24 @@ void speech_send_job(worker *w, const desk_job *job)
     Flo__PredictJob m = FLO__PREDICT_JOB__INIT;
     Flo__Tensor hidden, firsts;
     protobuf_c_boolean greedy[SPEAKERS_MAX];
-    uint64_t seeds[SPEAKERS_MAX], draws[SPEAKERS_MAX];
+    uint64_t seeds[SPEAKERS_MAX], draws[SPEAKERS_MAX], listeners[SPEAKERS_MAX];
     uint64_t shape[2] = {(uint64_t)job->n, (uint64_t)w->model.talker.hidden_size}, n_bytes = 0;
     for (int32_t i = 0; i < job->n; i++) {
         greedy[i] = job->how[i].greedy;
         seeds[i] = job->how[i].seed;
         draws[i] = job->how[i].draw;
+        listeners[i] = job->how[i].listener;
     }
     worker_tensor(&hidden, shape, 2, FLO__DTYPE__F32, &n_bytes);
     worker_tensor(&firsts, shape, 2, FLO__DTYPE__F32, &n_bytes);
     m.epoch = w->epoch;
     m.job = w->speech.job;
-    m.n_sessions = m.n_greedy = m.n_seeds = m.n_draws = (size_t)job->n;
+    m.n_sessions = m.n_greedy = m.n_seeds = m.n_draws = m.n_listeners = (size_t)job->n;
     m.sessions = (uint64_t *)job->sessions;
     m.greedy = greedy;
     m.seeds = seeds;
     m.draws = draws;
+    m.listeners = listeners;
     m.hidden = &hidden;
     m.firsts = &firsts;
     unsigned char *payload = transport_payload(w->transport, n_bytes);
@@ -426,14 +440,16 @@ static void on_predict_job(worker *w, const incoming *in)
     require(w, in,
             s->predictor != NULL && in->source == s->talker_rank && s->frame == FRAME_NONE &&
                 n > 0 && n <= SPEAKERS_MAX && m->n_greedy == n && m->n_seeds == n &&
-                m->n_draws == n);
+                m->n_draws == n && m->n_listeners == n);
     const void *payload = take_payload(w, in);
     int32_t columns = w->model.code_predictor.hidden_size;
     const float *hidden = rows_of(w, in, m->hidden, n, columns, payload);
     const float *firsts = rows_of(w, in, m->firsts, n, columns, payload);
     for (size_t i = 0; i < n; i++) {
-        how[i] =
-            (predictor_choice){.greedy = m->greedy[i], .seed = m->seeds[i], .draw = m->draws[i]};
+        how[i] = (predictor_choice){.greedy = m->greedy[i],
+                                    .seed = m->seeds[i],
+                                    .draw = m->draws[i],
+                                    .listener = m->listeners[i]};
     }
     predictor_begin(s->predictor, hidden, firsts, how, (int32_t)n);
     s->frame = FRAME_BEGUN;

@@ -13,6 +13,10 @@ desk_hooks speech_desk_hooks(worker *w);
 /* Of the talker's home: its frames to the predictor, elsewhere. Needs a slot. */
 void speech_send_job(worker *w, const desk_job *job);
 
+/* Of the predictor: the logits of the pass made last to the coordinator, where a dump asks for
+ * them. */
+void speech_tell_logits(worker *w);
+
 /* Of the predictor: its finished frame to the talker, elsewhere. Needs a slot. */
 void speech_send_prediction(worker *w);
 

@@ -142,6 +142,7 @@ static void predict(worker *w)
     bool done;
     int64_t start = clock_us();
     worker_require(w, predictor_advance(s->predictor, &done, &err), &err);
+    speech_tell_logits(w);
     if (done) {
         s->frame = FRAME_DONE;
         s->predictor_frames++;

@@ -307,3 +307,10 @@ const float *predictor_sums(const predictor *p)
 {
     return p->sums;
 }
+
+const float *predictor_logits(const predictor *p, int32_t place, int32_t *pass, uint64_t *listener)
+{
+    *pass = p->pass - 1;
+    *listener = place < p->n ? p->how[place].listener : 0;
+    return *listener != 0 ? p->logits + (size_t)place * (size_t)p->config.vocab_size : NULL;
+}

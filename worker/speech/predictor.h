@@ -25,6 +25,7 @@ typedef struct predictor_choice { /* how one speaker's codes are chosen */
     bool greedy;   /* else temperature 1, top-k 50, top-p 0.8, as the reference has them fixed */
     uint64_t seed; /* of the draws draw, draw + 1, ... (sampler_uniform) */
     uint64_t draw;
+    uint64_t listener; /* the caller's: who is told the frame's logits; 0: nobody */
 } predictor_choice;
 
 /* Takes the memory of frames of SPEAKERS_MAX speakers, predictor_open_bytes of it (within
@@ -46,6 +47,10 @@ void predictor_begin(predictor *p, const float *hidden, const float *firsts,
 
 /* Makes one pass. *done: the frame is finished. FLO_FAIL: logits that are not numbers. */
 flo_code predictor_advance(predictor *p, bool *done, flo_err *err);
+
+/* Of the pass that was made last, 0 to groups - 2: logits [vocab] of the speaker at `place`, where
+ * it has a listener; NULL: it has none. */
+const float *predictor_logits(const predictor *p, int32_t place, int32_t *pass, uint64_t *listener);
 
 /* Of the finished frame, good until the next begins: codes [n][groups - 1]; sums [n][H], firsts +
  * embedding of each code in turn. */

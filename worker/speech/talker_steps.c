@@ -323,7 +323,8 @@ static void take(talker_desk *d, session *s)
     d->out_how[d->n_out] =
         (predictor_choice){.greedy = s->start.how.temperature == 0,
                            .seed = s->start.how.seed,
-                           .draw = draw_index(d, s) - (uint64_t)d->m->talker.n_code_groups + 1};
+                           .draw = draw_index(d, s) - (uint64_t)d->m->talker.n_code_groups + 1,
+                           .listener = s->start.dump && s->n_frames == 0 ? s->start.session : 0};
     d->out_sessions[d->n_out] = s->start.session;
     d->out[d->n_out++] = s;
     s->state = SESSION_OUT;
