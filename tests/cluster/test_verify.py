@@ -71,6 +71,16 @@ class Verify(unittest.TestCase):
                          "in all: 608 cases, 175 tensors and 2406 texts compared, 0 over, 0 missing or damaged; "
                          "24 without a counterpart; 0 sections not run")
 
+    def test_speech_meets_the_reference_on_any_split(self):
+        for name in ("speech", "code2wav"):
+            os.symlink(os.path.join(GOLDEN, name), os.path.join(self.golden, name))
+        for options in (["--workers", "1"], ["--workers", "3"], ["--workers", "4", "--stages", "2"]):
+            with self.subTest(options=options):
+                self.assertEqual(self.verify("--only", "speech,code2wav", *options), 0, self.out[-3000:] + self.err)
+                self.assertEqual(self.out.splitlines()[-1],
+                                 "in all: 7 cases, 133 tensors compared, 0 over, 0 missing or damaged; "
+                                 "0 without a counterpart; 0 sections not run")
+
     def test_one_worker_meets_the_reference(self):
         self.all_is_met("--workers", "1")
 

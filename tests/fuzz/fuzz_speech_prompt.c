@@ -152,7 +152,11 @@ static int64_t check_text(int32_t *out, int64_t n_before, const speech_prompt *s
         CHECK(i >= n_before || out[i] == id);
         out[i] = id;
     }
-    CHECK(!t.last || out[t.n - 1] == tokens.tts_eos);
+    int64_t end = t.n - 1; /* of the text; behind it what a continued turn lost */
+    while (t.last && end > 0 && out[end] == tokens.tts_pad) {
+        end--;
+    }
+    CHECK(!t.last || out[end] == tokens.tts_eos);
     return t.n;
 }
 
