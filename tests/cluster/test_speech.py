@@ -297,15 +297,19 @@ class Speech(RealJob):
         self.assertEqual(cut[:RATE * 300 - SHORT], whole[:RATE * 300 - SHORT])
         self.assertNotEqual(cut[RATE * 300 - SHORT:RATE * 300], whole[RATE * 300 - SHORT:RATE * 300])
 
-    def test_seamless_has_no_click_where_the_reference_cuts(self):
-        # The steps from sample to sample around a cut against those everywhere else: a click would be among the largest.
+    def test_seamless_has_no_click_at_any_border(self):
+        # The steps from sample to sample where the reference cuts, and where chunks end, against those everywhere else.
         answer, whole = self.long_speech("seamless", 620)
         self.assertEqual(answer["speech"]["frames"], 620)
         steps = [abs(b - a) for a, b in zip(whole, whole[1:])]
         usual = sorted(steps)[int(0.999 * len(steps))]
-        for border in (300, 600):
-            for at in (RATE * border - SHORT, RATE * border):
+        for cut in (300, 600):
+            for at in (RATE * cut - SHORT, RATE * cut):
                 self.assertLessEqual(max(steps[at - 3:at + 3]), usual)
+        ends = [1, 3, 7, 15, 31] + list(range(63, 620, 32))
+        near = [s for end in ends for s in steps[RATE * end - SHORT - 2:RATE * end - SHORT + 2]]
+        self.assertLess(sum(near) / len(near), 2 * sum(steps) / len(steps))
+        self.assertLessEqual(sorted(near)[len(near) * 9 // 10], usual)
 
     # -- among others
 
