@@ -24,6 +24,18 @@ static flo_code tell(gateway_link *l, Flo__ToGateway *m, flo_err *err)
     return code;
 }
 
+/* Of an answer nothing may be lost on the way: while a paused listener has the queue full, all
+ * waits for him, as at a pipe. */
+static flo_code tell_all(gateway_link *l, Flo__ToGateway *m, flo_err *err)
+{
+    flo_code code = tell(l, m, err);
+    if (code != FLO_OK && frame_is_sending(l->channel)) {
+        code = frame_flush(l->channel, -1, err);
+        code = code == FLO_OK ? tell(l, m, err) : code;
+    }
+    return code;
+}
+
 flo_code gateway_link_open(gateway_link **out, flo_err *err)
 {
     const char *path = getenv("FLOTILLA_GATEWAY"), *token = getenv("FLOTILLA_GATEWAY_TOKEN");
@@ -132,7 +144,7 @@ void gateway_link_delta(gateway_link *l, uint64_t request, const char *text, siz
     m.body_case = FLO__TO_GATEWAY__BODY_DELTA;
     m.delta = &d;
     flo_err ignored;
-    tell(l, &m, &ignored);
+    tell_all(l, &m, &ignored);
 }
 
 void gateway_link_sound(gateway_link *l, uint64_t request, const float *samples, int32_t n)
@@ -146,10 +158,10 @@ void gateway_link_sound(gateway_link *l, uint64_t request, const float *samples,
     m.sound = &d;
     for (int32_t first = 0; first < n; first += SOUND_SAMPLES_MAX) {
         size_t part = (size_t)(n - first < SOUND_SAMPLES_MAX ? n - first : SOUND_SAMPLES_MAX);
-        flo_err err;
+        flo_err ignored;
         wav_samples(bytes, samples + first, part);
         d.samples = (ProtobufCBinaryData){2 * part, bytes};
-        tell(l, &m, &err);
+        tell_all(l, &m, &ignored);
     }
 }
 
@@ -178,11 +190,12 @@ void gateway_link_done(gateway_link *l, uint64_t request, flo_code code, const c
     m.body_case = FLO__TO_GATEWAY__BODY_DONE;
     m.done = &d;
     flo_err err;
-    if (tell(l, &m, &err) != FLO_OK && n_bytes > 0) { /* an answer over a frame's size: say so */
+    if (tell_all(l, &m, &err) != FLO_OK &&
+        n_bytes > 0) { /* an answer over a frame's size: say so */
         d.code = FLO_FAIL;
         d.error = err.text;
         d.result.len = 0;
         flo_err ignored;
-        tell(l, &m, &ignored);
+        tell_all(l, &m, &ignored);
     }
 }

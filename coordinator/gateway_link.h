@@ -27,7 +27,7 @@ flo_code gateway_link_take(gateway_link *l, Flo__ToCoordinator **message, bool *
                            flo_err *err);
 
 /* Each tells one thing. A gateway that has gone is noticed by the next take, so these do not fail.
- */
+ * Text, sound and the end of an answer wait for one that has not read for long. */
 void gateway_link_progress(gateway_link *l, int32_t rank, const char *host, uint64_t done,
                            uint64_t total);
 void gateway_link_ready(gateway_link *l, const char *plan_json, double load_s);
