@@ -158,6 +158,8 @@ void model_predictor_layers(text_config *t, const code_predictor_config *c);
  * talker's vocabulary (of which its end code may be drawn as well). */
 int32_t model_first_codes(const talker_config *c);
 
+#define SPEAKER_DEFAULT "Ethan" /* the reference's */
+
 /* The speaker of that name in any case; NULL: unknown. */
 const speaker *model_speaker(const model_config *c, const char *name);
 

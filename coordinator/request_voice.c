@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char default_speaker[] = "Ethan";
-
 enum { MAX_NEW_DEFAULT = 4096, MAX_NEW_MOST = 1 << 20, TOP_K_DEFAULT = 50 };
 
 /* Of a request's seed: speech must not draw what the text has drawn. */
@@ -63,7 +61,7 @@ static flo_code take_speaker(speech_how *how, const model_config *m, const cJSON
     if (item != NULL && !cJSON_IsString(item)) {
         return flo_fail(err, FLO_USAGE, "speaker must be a name");
     }
-    const char *name = item != NULL ? item->valuestring : default_speaker;
+    const char *name = item != NULL ? item->valuestring : SPEAKER_DEFAULT;
     const speaker *who = model_speaker(m, name);
     if (who == NULL) {
         return unknown_speaker(m, name, err);

@@ -20,8 +20,6 @@
 
 enum { SPEECH_ARGUMENTS = 8 };
 
-#define SPEAKER_DEFAULT "Ethan" /* the reference's */
-
 typedef struct speech_given {
     const char *file; /* of --speech, whose table entry is the command's; NULL: none was given */
     const char *speaker;

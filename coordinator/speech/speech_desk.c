@@ -240,7 +240,7 @@ void speech_desk_text(speech_desk *d, speech_order *o, const int32_t *answer, in
     if (o->state != ORDER_OPEN || o->cancelled || o->told_last) {
         return;
     }
-    speech_text settled = speech_prompt_settled(o->prompt, answer, n_ids, done, is_end);
+    speech_text settled = speech_prompt_settled(o->prompt, n_ids, done, is_end);
     if (settled.silent) {
         speech_desk_cancel(d, o);
         return;

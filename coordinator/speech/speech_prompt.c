@@ -245,10 +245,8 @@ static int64_t n_behind(const speech_prompt *s, int32_t n_ids)
     return turn_length(s, n_ids) - FIRST_TEXT;
 }
 
-speech_text speech_prompt_settled(const speech_prompt *s, const int32_t *answer, int32_t n_ids,
-                                  bool done, bool is_end)
+speech_text speech_prompt_settled(const speech_prompt *s, int32_t n_ids, bool done, bool is_end)
 {
-    (void)answer; /* how many ids there are decides, not which */
     if (s->silent) {
         return (speech_text){.silent = done};
     }
@@ -271,7 +269,7 @@ static int32_t turn_id(const speech_prompt *s, const int32_t *answer, int64_t at
 int32_t speech_prompt_text(const speech_prompt *s, const int32_t *answer, int32_t n_ids, bool done,
                            bool is_end, int64_t at)
 {
-    DCHECK(at >= 0 && at < speech_prompt_settled(s, answer, n_ids, done, is_end).n);
+    DCHECK(at >= 0 && at < speech_prompt_settled(s, n_ids, done, is_end).n);
     int64_t i = at - 1;
     if (at == 0) {
         return s->tts_pad;

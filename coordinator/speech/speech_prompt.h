@@ -49,8 +49,7 @@ typedef struct speech_text { /* what of the text stream is settled */
  * many (the last need not be at hand); done: it is over. is_end: its last id is the stop id that
  * ended it. An id is settled only once a later one, or none, can change what the talker hears in
  * its place. */
-speech_text speech_prompt_settled(const speech_prompt *s, const int32_t *answer, int32_t n_ids,
-                                  bool done, bool is_end);
+speech_text speech_prompt_settled(const speech_prompt *s, int32_t n_ids, bool done, bool is_end);
 
 /* Id at place `at` (below settled.n) of the text stream. */
 int32_t speech_prompt_text(const speech_prompt *s, const int32_t *answer, int32_t n_ids, bool done,

@@ -144,7 +144,7 @@ static void check_rows(const speech_prompt *s, const prompt *p)
 static int64_t check_text(int32_t *out, int64_t n_before, const speech_prompt *s,
                           const int32_t *answer, int32_t n, bool done, bool is_end)
 {
-    speech_text t = speech_prompt_settled(s, answer, n, done, is_end);
+    speech_text t = speech_prompt_settled(s, n, done, is_end);
     CHECK(t.n >= n_before && t.n <= (int64_t)s->n_user_texts + IDS_MAX + ANSWER_MAX + 16);
     CHECK(!(t.last && t.silent) && done == (t.last || t.silent));
     for (int64_t i = 0; i < t.n; i++) {
@@ -184,7 +184,7 @@ static void check_speech(const prompt *p, const media_set *media, const model_co
         check_rows(&s, p);
         check_answers(&s, answer);
     }
-    CHECK(code != FLO_OK || !s.silent || speech_prompt_settled(&s, answer, 1, true, true).silent);
+    CHECK(code != FLO_OK || !s.silent || speech_prompt_settled(&s, 1, true, true).silent);
     speech_prompt_free(&s);
 }
 

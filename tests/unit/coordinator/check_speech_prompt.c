@@ -207,7 +207,7 @@ static void expect_rows(const recorded_case *c, int32_t which)
 static int64_t stream_of(int32_t *out, const speech_prompt *s, const int32_t *answer, int32_t n_ids,
                          bool done, bool is_end)
 {
-    speech_text t = speech_prompt_settled(s, answer, n_ids, done, is_end);
+    speech_text t = speech_prompt_settled(s, n_ids, done, is_end);
     assert_true(t.n <= IDS_MAX);
     for (int64_t i = 0; i < t.n; i++) {
         out[i] = speech_prompt_text(s, answer, n_ids, done, is_end, i);
@@ -218,7 +218,7 @@ static int64_t stream_of(int32_t *out, const speech_prompt *s, const int32_t *an
 static void expect_stream(const recorded_case *c, int32_t which)
 {
     static int32_t got[IDS_MAX];
-    speech_text t = speech_prompt_settled(&c->s, c->answer, c->n_answer, true, c->is_end);
+    speech_text t = speech_prompt_settled(&c->s, c->n_answer, true, c->is_end);
     bool silent = json_member(c->json, "text") == NULL;
     if (t.silent != silent || t.last == silent) {
         fail_msg("case %d: silent %d, last %d", which, t.silent, t.last);
@@ -276,8 +276,8 @@ static void expect_begins(const speech_prompt *s, const int32_t *answer, int32_t
     int64_t n_later = stream_of(later, s, answer, n, done, is_end);
     assert_true(n_settled <= n_later);
     assert_memory_equal(now, later, (size_t)n_settled * sizeof now[0]);
-    assert_false(speech_prompt_settled(s, answer, n_now, false, false).last);
-    assert_false(speech_prompt_settled(s, answer, n_now, false, false).silent);
+    assert_false(speech_prompt_settled(s, n_now, false, false).last);
+    assert_false(speech_prompt_settled(s, n_now, false, false).silent);
 }
 
 static void expect_settled_stays(const recorded_case *c, int32_t which)
@@ -342,7 +342,7 @@ static void nothing_is_held_back_that_no_end_changes(void **state)
                     n_common = both < n_common ? both : n_common;
                 }
             }
-            assert_int_equal(speech_prompt_settled(&s, answer, now, false, false).n, n_common);
+            assert_int_equal(speech_prompt_settled(&s, now, false, false).n, n_common);
         }
         speech_prompt_free(&s);
         prompt_free(&p);
@@ -356,7 +356,7 @@ static void the_prompt_s_own_text_is_settled_before_the_answer(void **state)
     speech_prompt s = {0};
     must(speech_prompt_make(&s, &p, NULL, &model, SPEAKER_CODE, &err));
     /* all rows but the last, which takes the answer's first id */
-    assert_int_equal(speech_prompt_settled(&s, NULL, 0, false, false).n, 1 + 6 + 8);
+    assert_int_equal(speech_prompt_settled(&s, 0, false, false).n, 1 + 6 + 8);
     assert_int_equal(speech_prompt_text(&s, NULL, 0, false, false, 1 + 6 + 7),
                      model.tokens.tts_bos);
     assert_int_equal(s.codes[s.n_rows - 3], SPEAKER_CODE);
@@ -371,8 +371,8 @@ static void an_answer_that_never_began_is_silent(void **state)
         prompt p = prompt_of(n_header);
         speech_prompt s = {0};
         must(speech_prompt_make(&s, &p, NULL, &model, SPEAKER_CODE, &err));
-        int64_t n_before = speech_prompt_settled(&s, NULL, 0, false, false).n;
-        speech_text t = speech_prompt_settled(&s, NULL, 0, true, false);
+        int64_t n_before = speech_prompt_settled(&s, 0, false, false).n;
+        speech_text t = speech_prompt_settled(&s, 0, true, false);
         assert_true(t.silent && !t.last && t.n == n_before);
         speech_prompt_free(&s);
         prompt_free(&p);
@@ -429,8 +429,8 @@ static void an_empty_prompt_is_silent(void **state)
     speech_prompt s = {0};
     must(speech_prompt_make(&s, &p, NULL, &model, SPEAKER_CODE, &err));
     assert_true(s.silent && s.n_rows == 0);
-    assert_true(speech_prompt_settled(&s, NULL, 0, true, false).silent);
-    assert_false(speech_prompt_settled(&s, NULL, 0, false, false).silent);
+    assert_true(speech_prompt_settled(&s, 0, true, false).silent);
+    assert_false(speech_prompt_settled(&s, 0, false, false).silent);
     speech_prompt_free(&s);
 }
 
